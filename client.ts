@@ -1,0 +1,371 @@
+/**
+ * The chat client: what you type goes to the server, what the others say comes
+ * back, both at once.
+ *
+ *     deno run --allow-net client.ts
+ *     deno run --allow-net client.ts 192.168.1.7 9999 --name alice
+ *     printf 'alice\nhi\n' | deno run --allow-net client.ts
+ *
+ * Two ways lead through it, and neither waits for the other. Out: a key press,
+ * a line (`node:readline`, or TextLineStream in a pipe), `Session.say`, the
+ * socket. In: the socket, `readLines`, `Session.run`, the screen.
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { TextLineStream } from "@std/streams/text-line-stream";
+import process from "node:process";
+import { createInterface, type Interface } from "node:readline";
+import { stripVTControlCharacters } from "node:util";
+import {
+  cleanText,
+  DEFAULT_HOST,
+  DEFAULT_PORT,
+  formatAddress,
+  GOODBYE_MS,
+  isGoodbye,
+  isTooLong,
+  LineTooLongError,
+  MAX_MESSAGE_CHARS,
+  nameKey,
+  parsePort,
+  readLines,
+  refusalReason,
+  welcomedName,
+} from "./protocol.ts";
+
+/** A server that has not answered by then is given up. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+const TOO_LONG = "A message has at most " +
+  `${MAX_MESSAGE_CHARS} characters: it was not sent.`;
+
+const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
+
+  host          the server's address (default ${DEFAULT_HOST})
+  port          its TCP port (default ${DEFAULT_PORT})
+  --name NAME   your name; without it you are asked
+  --help        show this help
+
+Type a line and press Enter to say it; 'quit', Ctrl+C or Ctrl+D to leave.
+In a pipe, the first line of the input is the name.`;
+
+/** One line with the time for the person, not for a program that reads stdout. */
+function status(text: string): void {
+  console.error(`[${new Date().toTimeString().slice(0, 8)}] ${text}`);
+}
+
+/** Ends the program with one line that says what is wrong and what to do. */
+function fail(code: 1 | 2, message: string): never {
+  console.error(message);
+  Deno.exit(code);
+}
+
+/**
+ * The conversation with the server, without a screen. We trust no server: what
+ * it says is cleaned before anybody sees it.
+ */
+class Session {
+  readonly #conn: Deno.TcpConn;
+  readonly #output: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #encoder = new TextEncoder();
+  #answer?: PromiseWithResolvers<string | undefined>;
+  /** Whether the server has accepted a name. */
+  isMember = false;
+  /** Whether we have said that nothing more will come from us. */
+  hasLeft = false;
+
+  constructor(conn: Deno.TcpConn) {
+    this.#conn = conn;
+    this.#output = conn.writable.getWriter(); // writes one after the other
+  }
+
+  /** Sends a line. Resolves when the kernel has taken it. */
+  say(line: string): Promise<void> {
+    return this.#output.write(this.#encoder.encode(cleanText(line) + "\n"));
+  }
+
+  /** Offers a name. Resolves to why it was refused, if it was. */
+  introduce(name: string): Promise<string | undefined> {
+    this.#answer = Promise.withResolvers();
+    this.say(name).catch(() => {}); // `lines` will end
+    return this.#answer.promise;
+  }
+
+  /** Half-close: we send no more, and still hear what is on its way to us. */
+  async leave(): Promise<void> {
+    this.hasLeft = true;
+    await this.#output.ready;
+    await this.#conn.closeWrite();
+  }
+
+  /**
+   * What the server says, until it ends.
+   * @throws {Error} saying why, if it ended before we left, or in the middle.
+   */
+  async *lines(): AsyncGenerator<string> {
+    let last = "";
+    try {
+      for await (const raw of readLines(this.#conn)) {
+        last = cleanText(stripVTControlCharacters(raw));
+        yield last;
+        this.#settle(last);
+      }
+    } catch (error) {
+      if (error instanceof LineTooLongError) {
+        throw new Error("it sent a line without end. Is it a chat server?");
+      }
+      throw new Error("the connection broke. Check the network.");
+    }
+    if (isGoodbye(last)) throw new Error(`it said: ${last}`);
+    if (!this.hasLeft) throw new Error("it ended. Check that it is running.");
+  }
+
+  /** If this line answers the name that we offered, passes on the answer. */
+  #settle(line: string): void {
+    if (this.isMember) return;
+    const refusal = refusalReason(line);
+    this.isMember = welcomedName(line) !== undefined;
+    if (this.isMember || refusal) this.#answer?.resolve(refusal);
+  }
+}
+
+/** In a pipe: a filter, with the server's lines as they are. */
+async function runFilter(session: Session, name?: string): Promise<void> {
+  const input = Deno.stdin.readable
+    .pipeThrough(new TextDecoderStream())
+    .pipeThrough(new TextLineStream())
+    .values();
+  speakAll(session, input, name).catch(() => {}); // `lines` will end
+  const output = Deno.stdout.writable.getWriter();
+  const encoder = new TextEncoder();
+  for await (const line of session.lines()) {
+    await output.write(encoder.encode(line + "\n"));
+  }
+}
+
+/** Says all lines of the input, after the name, and then leaves. */
+async function speakAll(
+  session: Session,
+  input: AsyncIterableIterator<string>,
+  name?: string,
+): Promise<void> {
+  name ??= (await input.next()).value;
+  if (name !== undefined && name !== "quit") {
+    const refusal = await session.introduce(name);
+    if (refusal) fail(1, `Cannot join: ${refusal} Choose another name.`);
+    for await (const line of input) {
+      if (line === "quit") break;
+      if (isTooLong(cleanText(line))) status(TOO_LONG);
+      else await session.say(line);
+    }
+  }
+  await session.leave();
+}
+
+/** Names are told apart by these colours; that of announcements is not here. */
+const NAME_COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
+const ANNOUNCEMENT_COLOR = 33;
+
+function paint(text: string, color: number): string {
+  return Deno.noColor ? text : `\x1b[${color}m${text}\x1b[0m`;
+}
+
+/** A line for a person: who speaks can be seen at a glance. */
+function decorate(line: string): string {
+  const colon = line.indexOf(": ");
+  if (line.startsWith("[SYSTEM] ") || colon < 0) {
+    return paint(line, ANNOUNCEMENT_COLOR);
+  }
+  const name = line.slice(0, colon);
+  let hash = 0;
+  for (const char of nameKey(name)) hash = hash * 31 + char.codePointAt(0)! | 0;
+  const color = NAME_COLORS[Math.abs(hash) % NAME_COLORS.length]!;
+  return `📨 ${paint(name, color)}${line.slice(colon)}`;
+}
+
+/** A terminal with a line that is being typed, and lines that come in above. */
+class Screen {
+  readonly #readline: Interface;
+  #waiting: string[] = [];
+  #isClosed = false;
+
+  /**
+   * @param onLine called with each line typed.
+   * @param onLeave called at Ctrl+C and Ctrl+D.
+   */
+  constructor(onLine: (line: string) => void, onLeave: () => void) {
+    this.#readline = createInterface({
+      input: process.stdin,
+      output: process.stdout,
+    });
+    this.#readline.on("line", onLine);
+    this.#readline.on("SIGINT", onLeave);
+    this.#readline.on("close", onLeave);
+    // Ctrl+Z would send a signal, for which we have no permission
+    this.#readline.on("SIGTSTP", () => {});
+  }
+
+  prompt(text: string): void {
+    this.#readline.setPrompt(text);
+    this.#readline.prompt(true);
+  }
+
+  /** Shows a line above the prompt; lines that come together, together. */
+  print(line: string): void {
+    if (this.#waiting.push(line) === 1) setImmediate(() => this.#flush());
+  }
+
+  /** Puts back a line that was just entered, to be mended. */
+  giveBack(line: string, why: string): void {
+    this.#readline.write(line);
+    const { rows } = this.#readline.getCursorPos();
+    this.#redraw(why, rows + rows + 1); // over the old copy as well
+  }
+
+  /** Restores the terminal; what is half typed stays to be seen. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#flush();
+    this.#isClosed = true;
+    this.#readline.write(null, { ctrl: true, name: "e" }); // to its end
+    process.stdout.write(this.#readline.line === "" ? "\r\x1b[J" : "\n");
+    this.#readline.close();
+  }
+
+  #flush(): void {
+    if (this.#waiting.length === 0 || this.#isClosed) return;
+    const lines = this.#waiting.join("\n");
+    this.#waiting = [];
+    this.#redraw(lines, this.#readline.getCursorPos().rows);
+  }
+
+  /** Clears from `rows` above the cursor, writes, and shows the prompt again. */
+  #redraw(text: string, rows: number): void {
+    // readline itself goes up as many rows as it thinks it is below the top
+    const below = this.#readline.getCursorPos().rows;
+    const up = rows > 0 ? `\x1b[${rows}A` : "";
+    process.stdout.write(`${up}\r\x1b[J${text}\n${"\n".repeat(below)}`);
+    this.#readline.prompt(true);
+  }
+}
+
+/** At a terminal: a prompt, and the others' lines above it. */
+async function runTerminal(session: Session, name?: string): Promise<void> {
+  const screen = new Screen(onLine, leave);
+  Deno.addSignalListener("SIGTERM", () => {
+    screen.close();
+    Deno.exit(143); // 128 + the number of the signal, as shells have it
+  });
+  // a name may be refused, so the lines that follow wait for the answer
+  let turn = name === undefined ? Promise.resolve() : introduce(name);
+  screen.prompt("Name: ");
+
+  function onLine(line: string): void {
+    if (line.trim() === "quit") return leave();
+    if (session.isMember && isTooLong(cleanText(line))) {
+      return screen.giveBack(line, TOO_LONG);
+    }
+    screen.prompt(session.isMember ? "You: " : "Name: ");
+    turn = turn.then(() =>
+      session.isMember ? session.say(line) : introduce(line)
+    ).catch(() => {}); // `lines` will end
+  }
+
+  async function introduce(name: string): Promise<void> {
+    if (await session.introduce(name) === undefined) screen.prompt("You: ");
+  }
+
+  function leave(): void {
+    if (session.hasLeft) return;
+    session.leave().catch(() => {});
+    screen.close();
+    status("👋 Goodbye!");
+    setTimeout(() => Deno.exit(0), GOODBYE_MS);
+  }
+
+  try {
+    for await (const line of session.lines()) {
+      if (!session.hasLeft) screen.print(decorate(line));
+    }
+  } finally {
+    screen.close();
+  }
+}
+
+interface Options {
+  hostname: string;
+  port: number;
+  name?: string;
+}
+
+function parseOptions(args: string[]): Options {
+  const flags = parseArgs(args, {
+    boolean: ["help"],
+    string: ["name", "_"],
+    unknown: (arg) => {
+      if (arg.startsWith("-")) fail(2, `Unknown option ${arg}: see --help.`);
+    },
+  });
+  if (flags.help) {
+    console.log(USAGE);
+    Deno.exit(0);
+  }
+  const [hostname = DEFAULT_HOST, port = `${DEFAULT_PORT}`, ...extra] = flags._
+    .map(String);
+  if (extra.length > 0) {
+    fail(2, `Unexpected argument ${extra[0]}: host and port are all.`);
+  }
+  const portNumber = parsePort(port);
+  if (!portNumber) {
+    fail(2, `Invalid port ${port}: expected a number from 1 to 65535.`);
+  }
+  if (flags.name === "") fail(2, "Missing value for --name: expected a name.");
+  return { hostname, port: portNumber, name: flags.name };
+}
+
+async function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
+  const address = formatAddress(hostname, port);
+  const net = { name: "net", host: address } as const;
+  if (Deno.permissions.querySync(net).state !== "granted") {
+    fail(1, "No permission for the network: deno run --allow-net client.ts");
+  }
+  status(`🔄 Connecting to ${address}...`);
+  try {
+    const signal = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    return await Deno.connect({ hostname, port, signal });
+  } catch (error) {
+    const why = error instanceof Deno.errors.ConnectionRefused
+      ? "nobody listens there"
+      : error instanceof Error && error.name === "TimeoutError"
+      ? "no answer"
+      : "no such host, or no way to it";
+    fail(
+      1,
+      `Cannot connect to ${address}: ${why}. ` +
+        "Check the host and the port, and that the server is running.",
+    );
+  }
+}
+
+async function main(): Promise<void> {
+  const { hostname, port, name } = parseOptions(Deno.args);
+  const conn = await connect(hostname, port);
+  status(
+    "✅ Connected! Type messages and press Enter. Type 'quit' to exit.",
+  );
+  const session = new Session(conn);
+  const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
+  try {
+    if (isTerminal) {
+      await runTerminal(session, name);
+    } else {
+      Deno.addSignalListener("SIGINT", () => Deno.exit(0));
+      await runFilter(session, name);
+    }
+  } catch (error) {
+    fail(1, `The server is gone: ${(error as Error).message}`);
+  }
+  Deno.exit(0); // a read of stdin may still be waiting
+}
+
+if (import.meta.main) await main();
