@@ -569,7 +569,7 @@ export class Journal {
 }
 
 /** Reads one connection from its first byte to its last. */
-async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
+export async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
   const client = room.admit(conn);
   let lastWords: string | undefined;
   try {
@@ -592,10 +592,7 @@ async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
 }
 
 /** Lets people in until the listener is closed. No error ends it. */
-export async function accept(
-  listener: Deno.TcpListener,
-  room: Room,
-): Promise<void> {
+async function accept(listener: Deno.TcpListener, room: Room): Promise<void> {
   let hasWarned = false;
   for (;;) {
     try {
