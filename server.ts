@@ -209,13 +209,19 @@ export class Room {
     return client;
   }
 
+  /** Whether a client's next line has to wait: for others, or for itself. */
+  isFull(client: Client): boolean {
+    return this.#log.end - this.#cut > MAX_OUTBOX_BYTES ||
+      client.asideBytes > MAX_ASIDE_BYTES;
+  }
+
   /**
    * Back-pressure: resolves when this client's next line may come. Until then
    * its socket is not read, so TCP slows it down; nothing is lost, and the log
    * stays as small as it is.
    */
   async ready(client: Client): Promise<void> {
-    while (!client.ended && this.#isFull(client)) await this.#turned.promise;
+    while (!client.ended && this.isFull(client)) await this.#turned.promise;
   }
 
   /** A line from a client: its name, or something to say. */
@@ -462,16 +468,17 @@ export class Room {
     return this.#copy.slice(0, length);
   }
 
-  /** Whether a reader is so slow that somebody waits for it. */
+  /**
+   * Whether a reader is so slow that somebody waits for it. What the kernel
+   * tells of a reader is coarse: a write that has to wait goes on only when a
+   * third of the socket's buffer is free again. On loopback that is 0.9 MB, so
+   * there, who takes less than that in STALL_MS is taken for somebody who reads
+   * nothing; on other networks the buffer is as small as the network is slow.
+   */
   #isBehind(client: Client): boolean {
     const waiting = Math.min(this.#log.end, client.until) - client.position;
     return client.writingSince !== undefined &&
       (waiting > MAX_OUTBOX_BYTES || client.asideBytes > MAX_ASIDE_BYTES);
-  }
-
-  #isFull(client: Client): boolean {
-    return this.#log.end - this.#cut > MAX_OUTBOX_BYTES ||
-      client.asideBytes > MAX_ASIDE_BYTES;
   }
 }
 
@@ -576,12 +583,12 @@ export async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
     conn.setNoDelay(true); // lines are gathered by the room, not by the kernel
     conn.setKeepAlive(true); // so that a cable pulled out is noticed one day
     for await (const line of readLines(conn)) {
-      await room.ready(client);
+      if (room.isFull(client)) await room.ready(client);
       room.hear(client, line);
     }
   } catch (error) {
-    // Anything else is a reset, or that we closed it: it is over.
     if (error instanceof LineTooLongError) lastWords = texts.lineTooLong;
+    else if (!isDisconnect(error)) console.error(`In a connection: ${error}`);
   }
   await room.end(client, lastWords);
   // To close while unread bytes lie there resets the connection, and a reset
@@ -589,6 +596,16 @@ export async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
   // GOODBYE_MS, what is still sent.
   await textStream(conn).pipeTo(new WritableStream()).catch(() => {});
   room.close(client);
+}
+
+/** Whether the other side is gone, or we have closed: nobody's mistake. */
+function isDisconnect(error: unknown): boolean {
+  const { BadResource, BrokenPipe, ConnectionAborted, ConnectionReset } =
+    Deno.errors;
+  const { Interrupted, NotConnected, TimedOut } = Deno.errors;
+  return [BadResource, BrokenPipe, ConnectionAborted, ConnectionReset]
+    .concat([Interrupted, NotConnected, TimedOut])
+    .some((kind) => error instanceof kind);
 }
 
 /** Lets people in until the listener is closed. No error ends it. */
@@ -640,63 +657,54 @@ function parseOptions(args: string[]): Options {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const [port = `${DEFAULT_PORT}`, ...extra] = flags._.map(String);
-  if (extra.length > 0) {
-    fail(2, `Unexpected argument ${extra[0]}: one port is all, see --help.`);
+  const extra = flags._[1];
+  if (extra !== undefined) {
+    fail(2, `Unexpected argument "${extra}": expected one port at most.`);
   }
-  const portNumber = parsePort(port);
-  if (portNumber === undefined) {
-    fail(2, `Invalid port ${port}: expected a number from 0 to 65535.`);
+  const port = parsePort(String(flags._[0] ?? DEFAULT_PORT));
+  if (port === undefined) {
+    fail(2, `Invalid port "${flags._[0]}": expected 0 to 65535.`);
   }
-  if (flags.host === "") {
+  const hostname = flags.host;
+  if (hostname === "") {
     fail(2, "Missing value for --host: expected an address.");
   }
-  const maxClients = flags["max-clients"];
-  if (!/^\d{1,7}$/.test(maxClients) || Number(maxClients) < 1) {
-    fail(2, `Invalid --max-clients ${maxClients}: expected a number from 1.`);
+  const maxClients = Number(flags["max-clients"]);
+  if (!/^[1-9]\d{0,5}$/.test(flags["max-clients"])) {
+    const given = `--max-clients "${flags["max-clients"]}"`;
+    fail(2, `Invalid ${given}: expected 1 to 999999.`);
   }
-  return {
-    hostname: flags.host,
-    port: portNumber,
-    maxClients: Number(maxClients),
-    quiet: flags.quiet,
-  };
+  return { hostname, port, maxClients, quiet: flags.quiet };
 }
 
 function listen(hostname: string, port: number): Deno.TcpListener {
   const address = formatAddress(hostname, port);
-  const cannot = `Cannot listen on ${address}:`;
-  if (
-    Deno.permissions.querySync({ name: "net", host: address }).state !==
-      "granted"
-  ) {
-    fail(
-      1,
-      `${cannot} no permission. Start with: deno run --allow-net server.ts`,
-    );
-  }
   try {
+    // Without this, Deno would ask at a terminal, and wait for the answer.
+    const permission = { name: "net", host: address } as const;
+    if (Deno.permissions.querySync(permission).state !== "granted") {
+      throw new Deno.errors.NotCapable();
+    }
     return Deno.listen({ hostname, port, tcpBacklog: BACKLOG });
   } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      fail(
-        1,
-        `${cannot} the port is in use. Stop the program that has it, or ` +
-          "choose another port: deno run --allow-net server.ts 10000",
-      );
-    }
-    if (error instanceof Deno.errors.PermissionDenied) {
-      fail(
-        1,
-        `${cannot} only an administrator may. Choose a port from 1024 up.`,
-      );
-    }
-    fail(
-      1,
-      `${cannot} it is no address of this machine. ` +
-        "Choose another --host: 127.0.0.1, or 0.0.0.0 for all.",
-    );
+    fail(1, `Cannot listen on ${address}: ${explain(error)}`);
   }
+}
+
+/** Why one cannot listen, and what to do. */
+function explain(error: unknown): string {
+  if (error instanceof Deno.errors.NotCapable) {
+    return "no permission. Start with: deno run --allow-net server.ts";
+  }
+  if (error instanceof Deno.errors.AddrInUse) {
+    return "the port is in use. Stop the program that has it, or choose " +
+      "another port: deno run --allow-net server.ts 10000";
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return "ports below 1024 are the administrator's. Choose a higher one.";
+  }
+  return "that is no address of this machine. Choose another --host: " +
+    "127.0.0.1 for this machine only, 0.0.0.0 for all of its addresses.";
 }
 
 async function main(): Promise<void> {
