@@ -549,20 +549,25 @@ export class Journal {
     try {
       while (this.#length > 0) {
         await nextTurn();
-        let chunk = this.#waiting.subarray(0, this.#length);
+        const gathered = this.#waiting.subarray(0, this.#length);
         [this.#waiting, this.#spare] = [this.#spare, this.#waiting];
         this.#length = 0;
-        while (chunk.length > 0) {
-          chunk = chunk.subarray(await this.#output.write(chunk));
-        }
-        const dropped = this.#dropped;
+        await this.#put(gathered);
+        if (this.#dropped === 0) continue;
+        const note = `⚠️ Lines of this log that are lost: ${this.#dropped}`;
         this.#dropped = 0;
-        if (dropped > 0) this.line(`⚠️ ${dropped} lines of this log are lost`);
+        await this.#put(encoder.encode(`[${this.#time}] ${note}\n`));
       }
     } catch {
       // stdout is closed (`server.ts | head`): the chat goes on without
     }
     this.#writing = undefined;
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    while (bytes.length > 0) {
+      bytes = bytes.subarray(await this.#output.write(bytes));
+    }
   }
 
   /** The time is made once a second, as many lines come in one. */

@@ -13,7 +13,7 @@
 
 import { assertEquals } from "@std/assert";
 import { texts } from "../protocol.ts";
-import { Person, testNet, TestServer } from "./helpers.ts";
+import { Person, testNet, testRun, TestServer } from "./helpers.ts";
 
 testNet("leaving: the others are told, once", async () => {
   await using server = new TestServer();
@@ -61,6 +61,18 @@ testNet(
   },
 );
 
+testNet(
+  "leaving: who gives a name and half-closes at once is still welcomed",
+  async () => {
+    await using server = new TestServer();
+    const alice = await server.connect();
+    await alice.says("alice");
+    await alice.endsInput();
+    await alice.hears("[SYSTEM] Welcome, alice! Active users (1): alice");
+    await alice.isHungUpOn();
+  },
+);
+
 testNet("leaving: whoever half-closes is hung up on", async () => {
   await using server = new TestServer();
   const alice = await server.join("alice");
@@ -68,15 +80,30 @@ testNet("leaving: whoever half-closes is hung up on", async () => {
   await alice.isHungUpOn();
 });
 
-testNet("leaving: a reset (RST) counts as leaving", async () => {
-  await using server = new TestServer();
-  const [alice, bob] = await server.joinAll("alice", "bob");
-  await bob.says("a line that alice never reads");
-  await bob.says("x".repeat(1_001)); // the answer comes after that line has left
-  await bob.hears(texts.messageTooLong);
-  alice.hangsUp(); // closing with unread bytes sends RST instead of FIN
-  await bob.hears(texts.left("alice"));
-});
+/** Joins as alice, reads nothing, and stays until it is killed. */
+const ALICE = `
+  const port = Number(Deno.args[0]);
+  const conn = await Deno.connect({ hostname: "127.0.0.1", port });
+  await conn.write(new TextEncoder().encode("alice\\n"));
+  setInterval(() => {}, 60_000);
+`;
+
+testRun(
+  "leaving: a client that is killed, with lines unread, has left, too",
+  async () => {
+    await using server = new TestServer();
+    const bob = await server.join("bob");
+    const alice = new Deno.Command(Deno.execPath(), {
+      args: ["eval", ALICE, `${server.port}`],
+    }).spawn();
+    await bob.hears(texts.joined("alice"));
+    await bob.says("a line that alice never reads", "x".repeat(1_001));
+    await bob.hears(texts.messageTooLong); // so that line is on its way to her
+    alice.kill("SIGKILL"); // her kernel answers with RST, not FIN
+    await alice.status;
+    await bob.hears(texts.left("alice"));
+  },
+);
 
 testNet(
   "leaving: who comes and goes without a name leaves no trace",

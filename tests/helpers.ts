@@ -6,7 +6,7 @@
  * something said after it, and sees that arrive first: TCP keeps the order.
  */
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, fail } from "@std/assert";
 import { nextTurn, readLines, texts } from "../protocol.ts";
 import { Journal, Room, type RoomOptions, serve } from "../server.ts";
 
@@ -151,7 +151,7 @@ export class Person {
   /** The next line on the screen. Fails when there is none to come. */
   async nextLine(): Promise<string> {
     const { value, done } = await inTime(this.#lines.next(), this.name);
-    if (done) throw new Error(`${this.name} was hung up on`);
+    if (done) fail(`${this.name} was hung up on`);
     return value;
   }
 
@@ -188,7 +188,7 @@ export class Person {
 export async function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
-    late.reject(new Error(`${who} waited ${PATIENCE_MS} ms for nothing`));
+    late.reject(new Error(`${who} waited ${PATIENCE_MS} ms in vain`));
   }, PATIENCE_MS);
   try {
     return await Promise.race([promise, late.promise]);
