@@ -15,6 +15,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
+import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import {
   cleanText,
@@ -36,8 +37,9 @@ import {
 /** A server that has not answered by then is given up. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
-const TOO_LONG = "A message has at most " +
-  `${MAX_MESSAGE_CHARS} characters: it was not sent.`;
+const TOO_LONG = `A message has at most ${
+  MAX_MESSAGE_CHARS.toLocaleString("en-US")
+} characters: it was not sent.`;
 
 const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
 
@@ -79,23 +81,23 @@ class Session {
     this.#output = conn.writable.getWriter(); // writes one after the other
   }
 
-  /** Sends a line. Resolves when the kernel has taken it. */
-  say(line: string): Promise<void> {
-    return this.#output.write(this.#encoder.encode(cleanText(line) + "\n"));
+  /** Sends a line. Resolves when the kernel has taken it, or never can. */
+  async say(line: string): Promise<void> {
+    const bytes = this.#encoder.encode(cleanText(line) + "\n");
+    await this.#output.write(bytes).catch(() => {}); // `lines` says why
   }
 
   /** Offers a name. Resolves to why it was refused, if it was. */
   introduce(name: string): Promise<string | undefined> {
     this.#answer = Promise.withResolvers();
-    this.say(name).catch(() => {}); // `lines` will end
+    this.say(name);
     return this.#answer.promise;
   }
 
   /** Half-close: we send no more, and still hear what is on its way to us. */
   async leave(): Promise<void> {
     this.hasLeft = true;
-    await this.#output.ready;
-    await this.#conn.closeWrite();
+    await this.#conn.closeWrite().catch(() => {}); // `lines` says why
   }
 
   /**
@@ -135,11 +137,18 @@ async function runFilter(session: Session, name?: string): Promise<void> {
     .pipeThrough(new TextDecoderStream())
     .pipeThrough(new TextLineStream())
     .values();
-  speakAll(session, input, name).catch(() => {}); // `lines` will end
+  speakAll(session, input, name).catch((error) =>
+    fail(1, `Cannot read what to say: ${error.message}`)
+  );
   const output = Deno.stdout.writable.getWriter();
   const encoder = new TextEncoder();
   for await (const line of session.lines()) {
-    await output.write(encoder.encode(line + "\n"));
+    const bytes = encoder.encode(line + "\n");
+    await output.write(bytes).catch((error) => {
+      // nobody reads us any more (`client.ts | head`): that is no error
+      if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+      fail(1, `Cannot write what was said: ${error.message}`);
+    });
   }
 }
 
@@ -150,11 +159,11 @@ async function speakAll(
   name?: string,
 ): Promise<void> {
   name ??= (await input.next()).value;
-  if (name !== undefined && name !== "quit") {
+  if (name !== undefined && name.trim() !== "quit") {
     const refusal = await session.introduce(name);
     if (refusal) fail(1, `Cannot join: ${refusal} Choose another name.`);
     for await (const line of input) {
-      if (line === "quit") break;
+      if (line.trim() === "quit") break;
       if (isTooLong(cleanText(line))) status(TOO_LONG);
       else await session.say(line);
     }
@@ -183,101 +192,153 @@ function decorate(line: string): string {
   return `📨 ${paint(name, color)}${line.slice(colon)}`;
 }
 
-/** A terminal with a line that is being typed, and lines that come in above. */
+/** What readline draws on: the terminal, or nothing while it is hidden. */
+class Canvas extends Writable {
+  isHidden = false;
+
+  /** Hidden, it is so wide that every line fits on one row. */
+  get columns(): number {
+    return this.isHidden ? Infinity : process.stdout.columns;
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, done: () => void) {
+    if (!this.isHidden) process.stdout.write(chunk);
+    done();
+  }
+}
+
+const NAME_PROMPT = "Name: ";
+const MESSAGE_PROMPT = "You: ";
+
+/**
+ * A terminal with a line that is being typed, and lines that come in above.
+ * Between any two keys it is all the same: go up to where the prompt begins,
+ * clear to the end of the screen, print, and let readline draw the prompt.
+ */
 class Screen {
+  readonly #canvas = new Canvas();
   readonly #readline: Interface;
-  #waiting: string[] = [];
+  #waiting = "";
+  /** The row of the prompt that the cursor is on. */
+  #row = 0;
   #isClosed = false;
 
   /**
    * @param onLine called with each line typed.
-   * @param onLeave called at Ctrl+C and Ctrl+D.
+   * @param onLeave called at Ctrl+C and Ctrl+D, and when the window is closed.
    */
   constructor(onLine: (line: string) => void, onLeave: () => void) {
+    // The window was closed. Before readline, which now takes what is half
+    // typed for a line, and nobody has entered it.
+    process.stdin.on("end", onLeave);
+    process.stdout.on("error", onLeave);
     this.#readline = createInterface({
       input: process.stdin,
-      output: process.stdout,
+      output: this.#canvas,
+      terminal: true,
     });
-    this.#readline.on("line", onLine);
+    this.#readline.on("line", (line) => this.#isClosed || onLine(line));
+    this.#readline.on("error", onLeave);
     this.#readline.on("SIGINT", onLeave);
-    this.#readline.on("close", onLeave);
+    this.#readline.on("close", () => this.#isClosed || onLeave());
     // Ctrl+Z would send a signal, for which we have no permission
     this.#readline.on("SIGTSTP", () => {});
+    // arrow up offers what was said, and a name is not
+    this.#readline.on("history", (history) => {
+      if (this.#readline.getPrompt() === NAME_PROMPT) history.shift();
+    });
+    // Deno's readline does not notice when a wide letter (漢) that no longer
+    // fits on a row begins the next one, so we draw at every change of the row
+    process.stdin.on("keypress", () => {
+      if (this.#readline.getCursorPos().rows !== this.#row) this.#redraw();
+    });
+    // by now the terminal has wrapped the line anew, to its new width
+    process.stdout.on("resize", () => this.#redraw());
   }
 
   prompt(text: string): void {
+    const { rows } = this.#readline.getCursorPos();
     this.#readline.setPrompt(text);
-    this.#readline.prompt(true);
+    this.#redraw("", rows);
   }
 
   /** Shows a line above the prompt; lines that come together, together. */
   print(line: string): void {
-    if (this.#waiting.push(line) === 1) setImmediate(() => this.#flush());
+    if (this.#waiting === "") setImmediate(() => this.#redraw());
+    this.#waiting += line + "\n";
   }
 
   /** Puts back a line that was just entered, to be mended. */
   giveBack(line: string, why: string): void {
+    this.#canvas.isHidden = true;
     this.#readline.write(line);
+    this.#canvas.isHidden = false;
     const { rows } = this.#readline.getCursorPos();
-    this.#redraw(why, rows + rows + 1); // over the old copy as well
+    this.#redraw(why + "\n", rows + 1); // over the line as it was entered
   }
 
   /** Restores the terminal; what is half typed stays to be seen. */
   close(): void {
     if (this.#isClosed) return;
-    this.#flush();
     this.#isClosed = true;
-    this.#readline.write(null, { ctrl: true, name: "e" }); // to its end
-    process.stdout.write(this.#readline.line === "" ? "\r\x1b[J" : "\n");
+    const { line } = this.#readline;
+    const typed = line === "" ? "" : `${this.#readline.getPrompt()}${line}\n`;
+    this.#replace(this.#readline.getCursorPos().rows, this.#waiting + typed);
     this.#readline.close();
   }
 
-  #flush(): void {
-    if (this.#waiting.length === 0 || this.#isClosed) return;
-    const lines = this.#waiting.join("\n");
-    this.#waiting = [];
-    this.#redraw(lines, this.#readline.getCursorPos().rows);
+  /** Clears from `rows` above the cursor, prints, and shows the prompt again. */
+  #redraw(text = "", rows = this.#readline.getCursorPos().rows): void {
+    if (this.#isClosed) return;
+    // readline would itself go up to where it thinks that the prompt begins;
+    // it forgets that if it draws on one row
+    this.#canvas.isHidden = true;
+    this.#readline.prompt(true);
+    this.#canvas.isHidden = false;
+    this.#replace(rows, this.#waiting + text);
+    this.#waiting = "";
+    this.#readline.prompt(true);
+    this.#row = this.#readline.getCursorPos().rows;
   }
 
-  /** Clears from `rows` above the cursor, writes, and shows the prompt again. */
-  #redraw(text: string, rows: number): void {
-    // readline itself goes up as many rows as it thinks it is below the top
-    const below = this.#readline.getCursorPos().rows;
+  #replace(rows: number, text: string): void {
     const up = rows > 0 ? `\x1b[${rows}A` : "";
-    process.stdout.write(`${up}\r\x1b[J${text}\n${"\n".repeat(below)}`);
-    this.#readline.prompt(true);
+    process.stdout.write(`${up}\r\x1b[J${text}`);
   }
 }
 
+/** How shells name the end by a signal: 128 and its number. */
+const EXIT_CODES = { SIGHUP: 129, SIGTERM: 143 } as const;
+
 /** At a terminal: a prompt, and the others' lines above it. */
 async function runTerminal(session: Session, name?: string): Promise<void> {
+  let isLeaving = false;
   const screen = new Screen(onLine, leave);
-  Deno.addSignalListener("SIGTERM", () => {
-    screen.close();
-    Deno.exit(143); // 128 + the number of the signal, as shells have it
-  });
+  onSignals(screen, leave);
   // a name may be refused, so the lines that follow wait for the answer
   let turn = name === undefined ? Promise.resolve() : introduce(name);
-  screen.prompt("Name: ");
+  screen.prompt(NAME_PROMPT);
 
   function onLine(line: string): void {
     if (line.trim() === "quit") return leave();
     if (session.isMember && isTooLong(cleanText(line))) {
-      return screen.giveBack(line, TOO_LONG);
+      return screen.giveBack(line, paint(TOO_LONG, ANNOUNCEMENT_COLOR));
     }
-    screen.prompt(session.isMember ? "You: " : "Name: ");
+    screen.prompt(session.isMember ? MESSAGE_PROMPT : NAME_PROMPT);
     turn = turn.then(() =>
       session.isMember ? session.say(line) : introduce(line)
-    ).catch(() => {}); // `lines` will end
+    );
   }
 
   async function introduce(name: string): Promise<void> {
-    if (await session.introduce(name) === undefined) screen.prompt("You: ");
+    const refusal = await session.introduce(name);
+    if (refusal === undefined) screen.prompt(MESSAGE_PROMPT);
   }
 
   function leave(): void {
-    if (session.hasLeft) return;
-    session.leave().catch(() => {});
+    if (isLeaving) return;
+    isLeaving = true;
+    turn.then(() => session.leave());
     screen.close();
     status("👋 Goodbye!");
     setTimeout(() => Deno.exit(0), GOODBYE_MS);
@@ -285,10 +346,24 @@ async function runTerminal(session: Session, name?: string): Promise<void> {
 
   try {
     for await (const line of session.lines()) {
-      if (!session.hasLeft) screen.print(decorate(line));
+      if (!isLeaving) screen.print(decorate(line));
     }
+  } catch (error) {
+    if (!isLeaving) throw error;
   } finally {
     screen.close();
+  }
+}
+
+/** Nobody finds a terminal in raw mode, whoever ends us. */
+function onSignals(screen: Screen, leave: () => void): void {
+  Deno.addSignalListener("SIGINT", leave);
+  if (Deno.build.os === "windows") return;
+  for (const signal of ["SIGHUP", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => {
+      screen.close();
+      Deno.exit(EXIT_CODES[signal]);
+    });
   }
 }
 
@@ -310,17 +385,16 @@ function parseOptions(args: string[]): Options {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const [hostname = DEFAULT_HOST, port = `${DEFAULT_PORT}`, ...extra] = flags._
-    .map(String);
-  if (extra.length > 0) {
-    fail(2, `Unexpected argument ${extra[0]}: host and port are all.`);
+  const [hostname = DEFAULT_HOST, portText = `${DEFAULT_PORT}`, extra] = flags
+    ._.map(String);
+  if (extra !== undefined) {
+    fail(2, `Unexpected argument "${extra}": expected host and port at most.`);
   }
-  const portNumber = parsePort(port);
-  if (!portNumber) {
-    fail(2, `Invalid port ${port}: expected a number from 1 to 65535.`);
-  }
+  if (hostname === "") fail(2, 'Invalid host "": expected a name or address.');
+  const port = parsePort(portText);
+  if (!port) fail(2, `Invalid port "${portText}": expected 1 to 65535.`);
   if (flags.name === "") fail(2, "Missing value for --name: expected a name.");
-  return { hostname, port: portNumber, name: flags.name };
+  return { hostname, port, name: flags.name };
 }
 
 async function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
@@ -330,13 +404,14 @@ async function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
     fail(1, "No permission for the network: deno run --allow-net client.ts");
   }
   status(`🔄 Connecting to ${address}...`);
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), CONNECT_TIMEOUT_MS);
   try {
-    const signal = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
-    return await Deno.connect({ hostname, port, signal });
+    return await Deno.connect({ hostname, port, signal: patience.signal });
   } catch (error) {
     const why = error instanceof Deno.errors.ConnectionRefused
       ? "nobody listens there"
-      : error instanceof Error && error.name === "TimeoutError"
+      : patience.signal.aborted
       ? "no answer"
       : "no such host, or no way to it";
     fail(
@@ -344,6 +419,8 @@ async function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
       `Cannot connect to ${address}: ${why}. ` +
         "Check the host and the port, and that the server is running.",
     );
+  } finally {
+    clearTimeout(timer);
   }
 }
 

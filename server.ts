@@ -471,7 +471,7 @@ export class Room {
   /**
    * Whether a reader is so slow that somebody waits for it. What the kernel
    * tells of a reader is coarse: a write that has to wait goes on only when a
-   * third of the socket's buffer is free again. On loopback that is 0.9 MB, so
+   * third of the socket's buffer is free again. On loopback that is 1 MB, so
    * there, who takes less than that in STALL_MS is taken for somebody who reads
    * nothing; on other networks the buffer is as small as the network is slow.
    */
@@ -723,11 +723,13 @@ async function main(): Promise<void> {
   journal.line(`📍 Listening on ${address}`);
   journal.line("⏳ Waiting for clients to connect...");
 
+  const accepting = accept(listener, room);
   let stopping = false;
   async function stop() {
     if (stopping) Deno.exit(130);
     stopping = true;
     listener.close();
+    await accepting; // now it is closed
     await room.shutDown();
     journal.line("🛑 Chat Server Stopped");
     await journal.flush();
@@ -736,7 +738,7 @@ async function main(): Promise<void> {
   Deno.addSignalListener("SIGINT", stop);
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
 
-  await accept(listener, room);
+  await accepting;
 }
 
 if (import.meta.main) await main();

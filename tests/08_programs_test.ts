@@ -585,7 +585,7 @@ testRun(
     assertEquals(code, 0);
     assert(!stdout.includes(texts.messageTooLong), "the server had to refuse");
     const end = stderr.slice(connected(server.port).length);
-    assertMatch(end, /^\[time\] A message has at most 1000 .*not sent\.\n$/);
+    assertMatch(end, /^\[time\] A message has at most 1,000 .*not sent\.\n$/);
   },
 );
 
