@@ -726,7 +726,8 @@ testRun(
     client.types("alice\n");
     await client.stdout.shows(/Welcome, alice!/);
     await client.stdout.close();
-    await bob.says("hi");
+    // more than the pipe holds, should it not be closed at once
+    await bob.says(...Array(100).fill("x".repeat(1_000)));
     const { code, stderr } = await client.ends();
     assertEquals({ code, stderr }, { code: 0, stderr: connected(server.port) });
     await bob.hears(texts.joined("alice"), texts.left("alice"));
