@@ -71,11 +71,11 @@ async function check(dir: string): Promise<void> {
   await deno(["check", "server.ts", "client.ts", "protocol.ts", "tests/"], dir);
 }
 
-/** Runs tests. Resolves to the failed ones, each with what it said. */
-async function failures(
+/** Runs tests. The failed ones with what they said, and the ignored ones. */
+async function runTests(
   dir: string,
   files: string[],
-): Promise<Map<string, string>> {
+): Promise<{ failed: Map<string, string>; ignored: Set<string> }> {
   const report = `${dir}/report.xml`;
   const flags = ["-A", "--no-check", "--parallel", `--junit-path=${report}`];
   const { text } = await run(
@@ -84,6 +84,7 @@ async function failures(
     dir,
   );
   const failed = new Map<string, string>();
+  const ignored = new Set<string>();
   const xml = await Deno.readTextFile(report).catch(() => {
     throw new Error(`The tests did not run:\n${text}`);
   });
@@ -91,9 +92,10 @@ async function failures(
   for (const [, attributes = "", body = ""] of xml.matchAll(TEST_CASE)) {
     const name = unescape(/name="(.*?)"/.exec(attributes)?.[1] ?? "");
     if (/<(failure|error)\b/.test(body)) failed.set(name, unescape(body));
+    if (/<skipped\b/.test(body)) ignored.add(name);
   }
   assert(xml.includes("<testcase"), `No test ran:\n${text}`);
-  return failed;
+  return { failed, ignored };
 }
 
 /** In a JUnit report; a test that passed has no body. */
@@ -133,14 +135,14 @@ async function proveRebuild(dir: string, stem: string): Promise<void> {
 async function proveBeyond(dir: string, stem: string): Promise<void> {
   const files = await freshCopy(dir);
   const spec = `tests/exercises/${stem}.ts`;
-  const before = await failures(dir, [spec]);
-  assert(before.size > 0, `${spec} passes before anything is built`);
-  assertSpeaks(before);
+  const before = await runTests(dir, [spec]);
+  assert(before.failed.size > 0, `${spec} passes before anything is built`);
+  assertSpeaks(before.failed);
   await succeed("git", ["apply", `tests/exercises/${stem}.patch`], dir);
   await check(dir);
   const lessons = files.filter((file) => LESSONS.test(file));
-  const after = await failures(dir, [spec, ...lessons]);
-  assertEquals([...after], [], "with the solution");
+  const after = await runTests(dir, [spec, ...lessons]);
+  assertEquals([...after.failed], [], "with the solution");
 }
 
 const folder = new URL("exercises/", import.meta.url);
@@ -163,12 +165,16 @@ Deno.test({
   },
 });
 
+/** A copy lives here; also the next one, so that Deno knows most of its types. */
 const work = allowed ? await Deno.makeTempDir({ prefix: "exercises-" }) : "";
 for (const stem of stems) {
   const isBeyond = names.includes(`${stem}.ts`);
   Deno.test(`exercises: ${stem} ${isBeyond ? "goes beyond" : "rebuilds"}`, () =>
     (isBeyond ? proveBeyond : proveRebuild)(`${work}/chat`, stem));
 }
+Deno.test.afterAll(async () => {
+  if (allowed) await Deno.remove(work, { recursive: true });
+});
 if (!allowed) {
   Deno.test.ignore("exercises: all are as they say (needs -A)", () => {});
 }
