@@ -404,18 +404,21 @@ testTerminal(
   "terminal: a name that is refused comes with the reason, and I am asked again",
   async () => {
     await using server = new TestServer();
-    await server.join("bob");
     await using alice = await Terminal.open(client(server.port));
     await alice.endsWith("Name:");
-    await alice.type("Bob\r");
-    await alice.endsWith(
-      "Name: Bob",
-      "[SYSTEM] The name Bob is taken. Enter another name:",
-      "Name:",
-    );
+    await alice.type("x".repeat(21) + "\r");
+    await alice.shows("Enter another name:");
     await alice.press("Enter"); // the name that the server suggests
     await alice.shows("Welcome, User_");
     await alice.endsWith("You:");
+    const rows = await alice.rows();
+    assertEquals(rows.slice(-5).map((row) => row.replace(/\].*/, "]")), [
+      `Name: ${"x".repeat(21)}`,
+      "[SYSTEM]", // why it is refused
+      "Name:",
+      "[SYSTEM]", // the welcome
+      "You:",
+    ], rows.join("\n"));
   },
 );
 
@@ -545,8 +548,10 @@ testTerminal(
     await using alice = await Terminal.open(client(port));
     using conn = await accepted;
     const evil = "evil: \x1b[2J\x1b[H\x1b]0;title\x07a\rb\x9b31mc\x1b[8md\n";
-    await conn.write(new TextEncoder().encode(evil));
-    await alice.endsWith("📨 evil: abcd", "Name:");
-    await alice.shows("Connected!"); // the screen was not cleared
+    await conn.write(new TextEncoder().encode(evil + "evil: done\n"));
+    await alice.endsWith("📨 evil: done", "Name:");
+    const rows = await alice.rows();
+    assertEquals(rows.at(-3), "📨 evil: abcd", rows.join("\n"));
+    assert(rows.join().includes("Connected!"), "the screen was not cleared");
   },
 );
