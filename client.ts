@@ -25,13 +25,13 @@ import {
   GOODBYE_MS,
   isGoodbye,
   isTooLong,
+  isWelcome,
   LineTooLongError,
   MAX_MESSAGE_CHARS,
   nameKey,
   parsePort,
   readLines,
   refusalReason,
-  welcomedName,
 } from "./protocol.ts";
 
 /** A server that has not answered by then is given up. */
@@ -109,7 +109,7 @@ class Session {
     try {
       for await (const raw of readLines(this.#conn)) {
         last = cleanText(stripVTControlCharacters(raw));
-        yield last;
+        yield last; // shown first: a refusal may end the program
         this.#settle(last);
       }
     } catch (error) {
@@ -126,7 +126,7 @@ class Session {
   #settle(line: string): void {
     if (this.isMember) return;
     const refusal = refusalReason(line);
-    this.isMember = welcomedName(line) !== undefined;
+    this.isMember = isWelcome(line);
     if (this.isMember || refusal) this.#answer?.resolve(refusal);
   }
 }
@@ -196,7 +196,7 @@ function decorate(line: string): string {
 class Canvas extends Writable {
   isHidden = false;
 
-  /** Hidden, it is so wide that every line fits on one row. */
+  /** Hidden, it is endlessly wide: readline thinks that it draws on one row. */
   get columns(): number {
     return this.isHidden ? Infinity : process.stdout.columns;
   }
@@ -228,8 +228,8 @@ class Screen {
    * @param onLeave called at Ctrl+C and Ctrl+D, and when the window is closed.
    */
   constructor(onLine: (line: string) => void, onLeave: () => void) {
-    // The window was closed. Before readline, which now takes what is half
-    // typed for a line, and nobody has entered it.
+    // The window was closed. We must hear of it before readline does, which
+    // would send the half-typed line, though nobody pressed Enter.
     process.stdin.on("end", onLeave);
     process.stdout.on("error", onLeave);
     this.#readline = createInterface({
@@ -291,7 +291,7 @@ class Screen {
   #redraw(text = "", rows = this.#readline.getCursorPos().rows): void {
     if (this.#isClosed) return;
     // readline would itself go up to where it thinks that the prompt begins;
-    // it forgets that if it draws on one row
+    // drawing on one row makes it forget that
     this.#canvas.isHidden = true;
     this.#readline.prompt(true);
     this.#canvas.isHidden = false;
@@ -301,6 +301,8 @@ class Screen {
     this.#row = this.#readline.getCursorPos().rows;
   }
 
+  // A line that is taller than the window cannot be redrawn cleanly: its top
+  // has scrolled away.
   #replace(rows: number, text: string): void {
     const up = rows > 0 ? `\x1b[${rows}A` : "";
     process.stdout.write(`${up}\r\x1b[J${text}`);
@@ -312,11 +314,11 @@ const EXIT_CODES = { SIGHUP: 129, SIGTERM: 143 } as const;
 
 /** At a terminal: a prompt, and the others' lines above it. */
 async function runTerminal(session: Session, name?: string): Promise<void> {
-  let isLeaving = false;
+  let isLeaving = false; // `session.hasLeft` follows when all is sent
   const screen = new Screen(onLine, leave);
   onSignals(screen, leave);
-  // a name may be refused, so the lines that follow wait for the answer
-  let turn = name === undefined ? Promise.resolve() : introduce(name);
+  // what was typed goes out in order, and after the answer to the name
+  let sent = name === undefined ? Promise.resolve() : introduce(name);
   screen.prompt(NAME_PROMPT);
 
   function onLine(line: string): void {
@@ -325,7 +327,7 @@ async function runTerminal(session: Session, name?: string): Promise<void> {
       return screen.giveBack(line, paint(TOO_LONG, ANNOUNCEMENT_COLOR));
     }
     screen.prompt(session.isMember ? MESSAGE_PROMPT : NAME_PROMPT);
-    turn = turn.then(() =>
+    sent = sent.then(() =>
       session.isMember ? session.say(line) : introduce(line)
     );
   }
@@ -338,7 +340,7 @@ async function runTerminal(session: Session, name?: string): Promise<void> {
   function leave(): void {
     if (isLeaving) return;
     isLeaving = true;
-    turn.then(() => session.leave());
+    sent.then(() => session.leave());
     screen.close();
     status("👋 Goodbye!");
     setTimeout(() => Deno.exit(0), GOODBYE_MS);
@@ -355,7 +357,7 @@ async function runTerminal(session: Session, name?: string): Promise<void> {
   }
 }
 
-/** Nobody finds a terminal in raw mode, whoever ends us. */
+/** However we end, the terminal must not stay in raw mode. */
 function onSignals(screen: Screen, leave: () => void): void {
   Deno.addSignalListener("SIGINT", leave);
   if (Deno.build.os === "windows") return;

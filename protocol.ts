@@ -110,12 +110,13 @@ function nextSize(size: number, count: number): number {
 }
 
 /**
- * A source that ends where a line gets too long; otherwise somebody who never
- * sends a newline could fill our memory.
+ * A source that ends where a line gets too long, lest somebody who never sends
+ * a newline fill our memory; and that ends, rather than fails, when the other
+ * one fails: a stream that fails forgets the lines that nobody has taken yet.
  */
 class CappedSource implements Source {
-  /** Whether the input ended because of that; its last line is then no line. */
   tooLong = false;
+  failure?: unknown;
   #source: Source;
   #unfinished = 0; // bytes since the last newline
 
@@ -123,18 +124,32 @@ class CappedSource implements Source {
     this.#source = source;
   }
 
+  /** Whether it has ended in the middle of a line. */
+  get isCutOff(): boolean {
+    const isBroken = this.tooLong || this.failure !== undefined;
+    return isBroken && this.#unfinished > 0;
+  }
+
   async read(buffer: Uint8Array): Promise<number | null> {
     if (this.tooLong) return null;
-    const count = await this.#source.read(buffer);
-    if (count === null) return null;
-    const chunk = buffer.subarray(0, count);
+    try {
+      const count = await this.#source.read(buffer);
+      return count === null ? null : this.#check(buffer.subarray(0, count));
+    } catch (error) {
+      this.failure = error;
+      return null;
+    }
+  }
+
+  /** How many bytes of a chunk may go on. */
+  #check(chunk: Uint8Array): number {
     const newline = chunk.indexOf(NEWLINE);
-    this.#unfinished += newline < 0 ? count : newline;
+    this.#unfinished += newline < 0 ? chunk.length : newline;
     this.tooLong = this.#unfinished >= MAX_LINE_BYTES;
-    if (newline < 0) return count;
+    if (newline < 0) return chunk.length;
     if (this.tooLong) return newline;
-    this.#unfinished = count - 1 - chunk.lastIndexOf(NEWLINE);
-    return count;
+    this.#unfinished = chunk.length - 1 - chunk.lastIndexOf(NEWLINE);
+    return chunk.length;
   }
 }
 
@@ -145,14 +160,15 @@ class CappedSource implements Source {
  * `\r\n` end a line, and so does the end of the input.
  *
  * @throws {LineTooLongError} after all lines before the one that is too long.
- * @throws whatever `source.read` does, after a reset for example.
+ * @throws whatever `source.read` does, a reset for example: after all lines
+ * that came before it.
  */
 export async function* readLines(source: Source): AsyncGenerator<string> {
   const capped = new CappedSource(source);
   const lines = textStream(capped).pipeThrough(new TextLineStream());
   let held: string | undefined; // the last one may be what was cut off
   for await (const line of lines) {
-    if (!capped.tooLong) {
+    if (!capped.isCutOff) {
       yield line;
     } else {
       if (held !== undefined) yield held;
@@ -160,6 +176,7 @@ export async function* readLines(source: Source): AsyncGenerator<string> {
     }
   }
   if (capped.tooLong) throw new LineTooLongError();
+  if (capped.failure !== undefined) throw capped.failure;
 }
 
 // ------------------------------------------------------------------ names
@@ -194,8 +211,8 @@ export function checkName(typed: string): NameCheck {
 }
 
 /**
- * Two names with the same key are the same name: alice is Alice. By way of the
- * upper case, as some letters have two lower ones (σ and ς) or become two (ß).
+ * Two names with the same key are one name: alice and Alice. Upper case first:
+ * σ and ς share one capital, and ß becomes SS.
  */
 export function nameKey(name: string): string {
   return name.toUpperCase().toLowerCase().normalize("NFKC");
@@ -274,9 +291,9 @@ export function isGoodbye(line: string): boolean {
   return [lineTooLong, full, noName, shutdown].includes(line);
 }
 
-/** The name in a welcome, or `undefined` for any other line. */
-export function welcomedName(line: string): string | undefined {
-  return /^\[SYSTEM\] Welcome, (.+?)! Active users /.exec(line)?.[1];
+/** Whether a name has been accepted with this line. */
+export function isWelcome(line: string): boolean {
+  return line.startsWith("[SYSTEM] Welcome, ");
 }
 
 /** The reason in a refused name, or `undefined` for any other line. */

@@ -44,6 +44,10 @@ import {
 const BACKLOG = 4_096;
 /** After a failed accept (no file descriptor left), try again so much later. */
 const ACCEPT_RETRY_MS = 100;
+/** For `--max-clients`; the log keeps space for all of them to leave. */
+const MOST_CLIENTS = 999_999;
+/** How shells name the end by Ctrl+C: 128 and the number of the signal. */
+const EXIT_INTERRUPTED = 130;
 /** Bytes of asides that may wait for one client; then its next line waits. */
 const MAX_ASIDE_BYTES = 64 * 1024;
 /** Bytes put together for a reader with detours; the rest in the next piece. */
@@ -63,7 +67,7 @@ const USAGE = `Usage: deno run --allow-net server.ts [port] [options]
   --host ADDRESS    address to listen on (default ${DEFAULT_HOST};
                     0.0.0.0 for everybody on the network)
   --max-clients N   connections at a time (default ${DEFAULT_MAX_CLIENTS})
-  --quiet           leave people's messages out of the log
+  --quiet           do not print people's messages
   --help            show this help`;
 
 const encoder = new TextEncoder();
@@ -88,9 +92,9 @@ class Log {
     const { written } = encoder.encodeInto(line + "\n", this.#entry);
     const entry = this.#entry.subarray(0, written);
     const start = this.end % this.#ring.length;
-    const fits = this.#ring.length - start;
-    this.#ring.set(entry.subarray(0, fits), start);
-    this.#ring.set(entry.subarray(fits), 0);
+    const untilWrap = this.#ring.length - start;
+    this.#ring.set(entry.subarray(0, untilWrap), start);
+    this.#ring.set(entry.subarray(untilWrap), 0);
     this.end += written;
     return entry;
   }
@@ -109,7 +113,7 @@ class Log {
 /** Where one reader's way through the log differs from everybody's. */
 interface Detour {
   at: number;
-  /** Where it goes on. Behind `at`, if it skips a line: its own. */
+  /** Where it goes on. After `at`, if it skips a line: its own. */
   to: number;
   /** A line for this reader only: a prompt, a welcome, a refusal. */
   aside?: Uint8Array;
@@ -123,7 +127,7 @@ interface Client {
   name?: string;
   /** All of the log before this has been written to it. */
   position: number;
-  /** Where it stops to listen: at what was the end of the log when it left. */
+  /** Where it stops listening: the end of the log when it left. */
   until: number;
   /** In the order in which it comes to them. */
   readonly detours: Detour[];
@@ -132,6 +136,8 @@ interface Client {
   writingSince?: number;
   /** Set when it leaves; resolved when it has been written all that it gets. */
   ended?: PromiseWithResolvers<void>;
+  /** Resolved when the socket is closed. */
+  readonly closed: PromiseWithResolvers<void>;
   /** Ends it: first for want of a name, later when its goodbye takes too long. */
   timer?: ReturnType<typeof setTimeout>;
 }
@@ -149,7 +155,7 @@ export interface RoomOptions {
  * Saying something appends it once. A reader writes all from its position to
  * the end in one piece; while that is under way more gathers, and leaves
  * together in the next piece. All write slices of the same bytes: however many
- * they are, a line is encoded once and copied never.
+ * they are, a line is encoded once, and copied only for who has a detour.
  *
  * If the slowest reader is MAX_OUTBOX_BYTES behind, whoever speaks has to wait.
  */
@@ -194,6 +200,7 @@ export class Room {
       until: NOT_IN_ROOM,
       detours: [],
       asideBytes: 0,
+      closed: Promise.withResolvers(),
     };
     this.#readers.add(client);
     if (this.#isClosing) {
@@ -209,19 +216,21 @@ export class Room {
     return client;
   }
 
-  /** Whether a client's next line has to wait: for others, or for itself. */
+  /**
+   * Back-pressure: whether a client's next line has to wait, because of the
+   * slowest reader, or because the client does not read what it is told. While
+   * it waits its socket is not read, so TCP slows it down; nothing is lost, and
+   * the log stays as small as it is.
+   */
   isFull(client: Client): boolean {
+    if (client.ended) return false; // nothing that it says is heard any more
     return this.#log.end - this.#cut > MAX_OUTBOX_BYTES ||
       client.asideBytes > MAX_ASIDE_BYTES;
   }
 
-  /**
-   * Back-pressure: resolves when this client's next line may come. Until then
-   * its socket is not read, so TCP slows it down; nothing is lost, and the log
-   * stays as small as it is.
-   */
-  async ready(client: Client): Promise<void> {
-    while (!client.ended && this.isFull(client)) await this.#turned.promise;
+  /** Resolves at the end of the next turn, when there may be space again. */
+  turned(): Promise<void> {
+    return this.#turned.promise;
   }
 
   /** A line from a client: its name, or something to say. */
@@ -261,6 +270,7 @@ export class Room {
     clearTimeout(client.timer);
     this.#readers.delete(client);
     client.ended?.resolve();
+    client.closed.resolve();
     try {
       client.conn.close();
     } catch {
@@ -269,12 +279,16 @@ export class Room {
     this.#planTurn();
   }
 
-  /** Says goodbye to everybody, and lets nobody in any more. */
+  /**
+   * Says goodbye to everybody, and lets nobody in any more. Resolves when all
+   * have hung up, or GOODBYE_MS are over: if the program ended before, those
+   * who are still sending would get a reset instead of the goodbye.
+   */
   async shutDown(): Promise<void> {
     this.#isClosing = true;
-    await Promise.all(
-      [...this.#readers].map((client) => this.end(client, texts.shutdown)),
-    );
+    const leaving = [...this.#readers];
+    for (const client of leaving) this.end(client, texts.shutdown);
+    await Promise.all(leaving.map((client) => client.closed.promise));
   }
 
   #register(client: Client, line: string): void {
@@ -344,7 +358,11 @@ export class Room {
     return entry;
   }
 
-  /** A line to one client, at its place among what it hears. */
+  /**
+   * A line to one client, at its place among what it hears. Of MAX_ENTRY_BYTES
+   * at most, for `#gather` keeps space for that; and only in answer to a line
+   * of that client, for it is what waits when there are too many.
+   */
   #tell(client: Client, line: string): void {
     const at = client.position === NOT_IN_ROOM
       ? NOT_IN_ROOM
@@ -437,7 +455,7 @@ export class Room {
     return this.#log.slice(client.position, stop);
   }
 
-  /** Copies the log, with the detours, and moves the position behind that. */
+  /** Copies the log, with the detours, and moves the position past them. */
   #gather(client: Client, stop: number): Uint8Array {
     const { detours } = client;
     let length = 0;
@@ -472,8 +490,8 @@ export class Room {
    * Whether a reader is so slow that somebody waits for it. What the kernel
    * tells of a reader is coarse: a write that has to wait goes on only when a
    * third of the socket's buffer is free again. On loopback that is 1 MB, so
-   * there, who takes less than that in STALL_MS is taken for somebody who reads
-   * nothing; on other networks the buffer is as small as the network is slow.
+   * there, a reader that takes less than that in STALL_MS looks like one that
+   * reads nothing. On other networks the buffer is as small as they are slow.
    */
   #isBehind(client: Client): boolean {
     const waiting = Math.min(this.#log.end, client.until) - client.position;
@@ -482,13 +500,13 @@ export class Room {
   }
 }
 
-/** Where the log goes: stdout, or a test's array. */
+/** Where the journal goes: stdout, or a test's array. */
 export interface Output {
   write(bytes: Uint8Array): Promise<number>;
 }
 
 /**
- * The log on stdout. Its lines gather while a write is under way, as for any
+ * What the server prints. Its lines gather while a write is under way, as for any
  * reader, so that a flood of messages costs few writes. A terminal that is
  * paused does not stop the chat: lines are dropped then, and counted.
  */
@@ -554,7 +572,8 @@ export class Journal {
         this.#length = 0;
         await this.#put(gathered);
         if (this.#dropped === 0) continue;
-        const note = `⚠️ Lines of this log that are lost: ${this.#dropped}`;
+        // a little early: what is waiting by now was logged before those
+        const note = `⚠️ Lines that were lost here: ${this.#dropped}`;
         this.#dropped = 0;
         await this.#put(encoder.encode(`[${this.#time}] ${note}\n`));
       }
@@ -570,12 +589,12 @@ export class Journal {
     }
   }
 
-  /** The time is made once a second, as many lines come in one. */
+  /** Made once a second, because many lines come within one. */
   #readClock(): void {
     const second = Math.floor(Date.now() / 1_000);
     if (second === this.#second) return;
     this.#second = second;
-    this.#time = new Date().toTimeString().slice(0, 8);
+    this.#time = new Date(second * 1_000).toTimeString().slice(0, 8);
     this.#messageStart = encoder.encode(`[${this.#time}] 📨 `);
   }
 }
@@ -588,7 +607,9 @@ export async function serve(conn: Deno.TcpConn, room: Room): Promise<void> {
     conn.setNoDelay(true); // lines are gathered by the room, not by the kernel
     conn.setKeepAlive(true); // so that a cable pulled out is noticed one day
     for await (const line of readLines(conn)) {
-      if (room.isFull(client)) await room.ready(client);
+      // Checked anew after each wait: all who wait wake in the same turn, and
+      // the first of them may fill the log again.
+      while (room.isFull(client)) await room.turned();
       room.hear(client, line);
     }
   } catch (error) {
@@ -674,10 +695,10 @@ function parseOptions(args: string[]): Options {
   if (hostname === "") {
     fail(2, "Missing value for --host: expected an address.");
   }
-  const maxClients = Number(flags["max-clients"]);
-  if (!/^[1-9]\d{0,5}$/.test(flags["max-clients"])) {
-    const given = `--max-clients "${flags["max-clients"]}"`;
-    fail(2, `Invalid ${given}: expected 1 to 999999.`);
+  const given = flags["max-clients"];
+  const maxClients = /^\d+$/.test(given) ? Number(given) : NaN;
+  if (!(maxClients >= 1 && maxClients <= MOST_CLIENTS)) {
+    fail(2, `Invalid --max-clients "${given}": expected 1 to ${MOST_CLIENTS}.`);
   }
   return { hostname, port, maxClients, quiet: flags.quiet };
 }
@@ -726,7 +747,7 @@ async function main(): Promise<void> {
   const accepting = accept(listener, room);
   let stopping = false;
   async function stop() {
-    if (stopping) Deno.exit(130);
+    if (stopping) Deno.exit(EXIT_INTERRUPTED);
     stopping = true;
     listener.close();
     await accepting; // now it is closed

@@ -14,6 +14,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import {
   LineTooLongError,
   MAX_LINE_BYTES,
+  nextTurn,
   readLines,
   type Source,
 } from "../protocol.ts";
@@ -112,3 +113,22 @@ testNet(
     await bob.hears("alice: grüß 😀");
   },
 );
+
+Deno.test("lines: what came before a reset is not lost, but half a line is", async () => {
+  const whole = pieces("a\nb\nc\nhal");
+  const broken: Source = {
+    async read(buffer) {
+      const count = await whole.read(buffer);
+      if (count === null) throw new Deno.errors.ConnectionReset();
+      return count;
+    },
+  };
+  const seen: string[] = [];
+  await assertRejects(async () => {
+    for await (const line of readLines(broken)) {
+      await nextTurn(); // slow, as in a full room: the reset comes meanwhile
+      seen.push(line);
+    }
+  }, Deno.errors.ConnectionReset);
+  assertEquals(seen, ["a", "b", "c"]);
+});

@@ -10,7 +10,7 @@
  *
  * Try: join with `nc 127.0.0.1 9999`, give a name, press Ctrl+Z, and let
  * somebody else run `(echo bob; yes) | nc 127.0.0.1 9999 > /dev/null`: watch
- * the server's log stop, and go on. In `#isFull` of server.ts, return false.
+ * the server's log stop, and go on. In `isFull` of server.ts, return false.
  */
 
 import { assert, assertEquals, AssertionError, assertMatch } from "@std/assert";

@@ -405,7 +405,7 @@ testRun(
     await using server = new Server("0");
     await floodLog(server);
     const lines = (await server.stop()).stdout.trimEnd().split("\n");
-    const notes = lines.filter((line) => / are lost: \d+$/.test(line));
+    const notes = lines.filter((line) => / lost here: \d+$/.test(line));
     const lost = notes.reduce(
       (n, note) => n + Number(/\d+$/.exec(note)![0]),
       0,
