@@ -200,7 +200,8 @@ export function checkName(typed: string): NameCheck {
   }
   if (!NAME.test(name) || INVISIBLE.test(name)) {
     return {
-      refusal: "A name has letters, digits and . - _ only, " +
+      refusal:
+        "A name has letters, digits, dots, dashes and underscores only, " +
         "and begins with a letter or digit.",
     };
   }
