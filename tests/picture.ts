@@ -160,7 +160,7 @@ async function act(server: Card, alice: Card, bob: Card): Promise<void> {
   const port = Number(/📍.*:(\d+)/.exec(await server.screen())?.[1]);
   for (const client of [alice, bob]) {
     await client.open(`deno run --allow-net client.ts 127.0.0.1 ${port}`);
-    await client.shows("Name:");
+    await client.shows("press Enter to be");
     await client.type(client.title + "\r");
     await client.shows("You:");
   }
@@ -181,8 +181,8 @@ async function act(server: Card, alice: Card, bob: Card): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const alice = new Card("alice", 52, 11);
-  const bob = new Card("bob", 52, 11);
+  const alice = new Card("alice", 52, 14);
+  const bob = new Card("bob", 52, 14);
   const width = alice.width + GAP + bob.width;
   const server = new Card("server", width / CELL.width - 3, 18);
   const height = server.height + GAP + alice.height;
