@@ -12,10 +12,17 @@
  * and do that again.
  */
 
-import { assert, assertEquals, AssertionError, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { texts } from "../protocol.ts";
-import { inTime, Person, testNet, testRun, TestServer } from "./helpers.ts";
+import {
+  inTime,
+  Person,
+  testNet,
+  testRun,
+  TestServer,
+  within,
+} from "./helpers.ts";
 
 /** The characters from one code point to another. */
 function range(from: number, to: number): string {
@@ -26,20 +33,6 @@ function range(from: number, to: number): string {
 /** Somebody who has connected, and may not even be asked for a name. */
 async function visit(port: number): Promise<Person> {
   return new Person(await Deno.connect({ hostname: "127.0.0.1", port }));
-}
-
-/** Fails with the complaint if the promise takes longer than that. */
-async function within<T>(
-  ms: number,
-  promise: Promise<T>,
-  complaint: string,
-): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    late.reject(new AssertionError(complaint));
-  }, ms);
-  return await Promise.race([promise, late.promise])
-    .finally(() => clearTimeout(timer));
 }
 
 // ------------------------------------------------------- what is taken out

@@ -13,9 +13,9 @@
  * the server's log stop, and go on. In `isFull` of server.ts, return false.
  */
 
-import { assert, assertEquals, AssertionError, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { MAX_OUTBOX_BYTES, texts } from "../protocol.ts";
-import { type Person, testNet, TestServer } from "./helpers.ts";
+import { type Person, testNet, TestServer, within } from "./helpers.ts";
 
 /** So long a reader that takes nothing may hold up the others, in here. */
 const STALL_MS = 300;
@@ -60,20 +60,6 @@ async function hearsAll(person: Person, lines: string[]): Promise<void> {
     assertEquals(seen.slice(0, 40), line.slice(0, 40), `${who}:`);
     assert(seen === line, `${who}, cut up: ${seen.slice(0, 40)}`);
   }
-}
-
-/** Fails with the complaint if the promise takes longer than that. */
-async function within<T>(
-  ms: number,
-  promise: Promise<T>,
-  complaint: string,
-): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    late.reject(new AssertionError(complaint));
-  }, ms);
-  return await Promise.race([promise, late.promise])
-    .finally(() => clearTimeout(timer));
 }
 
 // ------------------------------------------------------------- much at once

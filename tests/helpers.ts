@@ -6,7 +6,7 @@
  * something said after it, and sees that arrive first: TCP keeps the order.
  */
 
-import { assertEquals, fail } from "@std/assert";
+import { assertEquals, AssertionError, fail } from "@std/assert";
 import { nextTurn, readLines, texts } from "../protocol.ts";
 import { Journal, Room, type RoomOptions, serve } from "../server.ts";
 
@@ -184,15 +184,22 @@ export class Person {
   }
 }
 
-/** Fails, saying who waited in vain, when PATIENCE_MS are over. */
-export async function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
+/** Fails with the complaint if the promise takes longer than that. */
+export async function within<T>(
+  ms: number,
+  promise: Promise<T>,
+  complaint: string,
+): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
-    late.reject(new Error(`${who} waited ${PATIENCE_MS} ms in vain`));
-  }, PATIENCE_MS);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+    late.reject(new AssertionError(complaint));
+  }, ms);
+  return await Promise.race([promise, late.promise])
+    .finally(() => clearTimeout(timer));
+}
+
+/** Fails, saying who waited in vain, when PATIENCE_MS are over. */
+export function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
+  const complaint = `${who} waited ${PATIENCE_MS} ms in vain`;
+  return within(PATIENCE_MS, promise, complaint);
 }
