@@ -64,7 +64,8 @@ testNet("nick: what is no name at the door is none here", async () => {
   await alice.says("/nick two words", "/nick", "/nick system", "still me");
   await bob.hears("alice: still me");
   await bob.says("next");
-  const letters = "A name has letters, digits and . - _ only, " +
+  const letters =
+    "A name has letters, digits, dots, dashes and underscores only, " +
     "and begins with a letter or digit.";
   await alice.hears(
     `[SYSTEM] ${letters} You are still alice.`,

@@ -108,7 +108,8 @@ testNet("rooms: what is no name is no room, and one stays", async () => {
   const there = "[SYSTEM] alice is now in garden.";
   const back = "[SYSTEM] alice is now in lobby.";
   await bob.hears("alice: /joined", there, back);
-  const letters = "A name has letters, digits and . - _ only, " +
+  const letters =
+    "A name has letters, digits, dots, dashes and underscores only, " +
     "and begins with a letter or digit.";
   await alice.hears(
     `[SYSTEM] ${letters} You are still in lobby.`,
