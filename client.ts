@@ -392,7 +392,9 @@ function parseOptions(args: string[]): Options {
   if (extra !== undefined) {
     fail(2, `Unexpected argument "${extra}": expected host and port at most.`);
   }
-  if (hostname === "") fail(2, 'Invalid host "": expected a name or address.');
+  if (/^\d*$/.test(hostname)) { // 9999 would be the address 0.0.39.15
+    fail(2, `Invalid host "${hostname}": expected a host before the port.`);
+  }
   const port = parsePort(portText);
   if (!port) fail(2, `Invalid port "${portText}": expected 1 to 65535.`);
   if (flags.name === "") fail(2, "Missing value for --name: expected a name.");

@@ -30,7 +30,8 @@ async function run(command: string, args: string[], cwd: string | URL) {
     args,
     cwd,
     stdin: "null",
-    env: { NO_COLOR: "1" },
+    // more test files at a time than cores, as most of them wait for something
+    env: { NO_COLOR: "1", DENO_JOBS: "3" },
   }).output();
   const decoder = new TextDecoder();
   return { code, text: decoder.decode(stdout) + decoder.decode(stderr) };

@@ -22,7 +22,7 @@
  *
  *     deno test --allow-net tests/exercises/10_who.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/10_who.patch
  */

@@ -28,7 +28,7 @@
  *
  *     deno test --allow-net tests/exercises/11_nick.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/11_nick.patch
  */

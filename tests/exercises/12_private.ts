@@ -30,7 +30,7 @@
  *
  *     deno test --allow-net tests/exercises/12_private.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/12_private.patch
  */

@@ -27,7 +27,7 @@
  *
  *     deno test --allow-net tests/exercises/13_history.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/13_history.patch
  */

@@ -23,7 +23,7 @@
  *
  *     deno test --allow-net tests/exercises/14_rate_limit.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/14_rate_limit.patch
  */

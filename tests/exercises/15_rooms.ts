@@ -32,7 +32,7 @@
  *
  *     deno test --allow-net tests/exercises/15_rooms.ts
  *
- * The reference solution, when yours is stashed or committed:
+ * The reference solution, when yours is stashed (`git stash`):
  *
  *     git apply tests/exercises/15_rooms.patch
  */
