@@ -48,6 +48,11 @@ const ACCEPT_RETRY_MS = 100;
 const MOST_CLIENTS = 999_999;
 /** How shells name the end by Ctrl+C: 128 and the number of the signal. */
 const EXIT_INTERRUPTED = 130;
+/**
+ * Two signals within this time are one: under `deno task`, Ctrl+C reaches us
+ * from the terminal, and again from the task, which passes it on.
+ */
+const SAME_PRESS_MS = 50;
 /** Bytes of asides that may wait for one client; then its next line waits. */
 const MAX_ASIDE_BYTES = 64 * 1024;
 /** Bytes put together for a reader with detours; the rest in the next piece. */
@@ -745,10 +750,14 @@ async function main(): Promise<void> {
   journal.line("⏳ Waiting for clients to connect...");
 
   const accepting = accept(listener, room);
-  let stopping = false;
+  let stoppingSince: number | undefined;
   async function stop() {
-    if (stopping) Deno.exit(EXIT_INTERRUPTED);
-    stopping = true;
+    const now = performance.now();
+    if (stoppingSince !== undefined) {
+      if (now - stoppingSince > SAME_PRESS_MS) Deno.exit(EXIT_INTERRUPTED);
+      return;
+    }
+    stoppingSince = now;
     listener.close();
     await accepting; // now it is closed
     await room.shutDown();
