@@ -3,450 +3,318 @@
  * back, both at once.
  *
  *     deno run --allow-net client.ts
- *     deno run --allow-net client.ts 192.168.1.7 9999 --name alice
+ *     deno run --allow-net client.ts 192.168.1.7:9999 --name alice
  *     printf 'alice\nhi\n' | deno run --allow-net client.ts
  *
- * Two ways lead through it, and neither waits for the other. Out: a key press,
- * a line (`node:readline`, or TextLineStream in a pipe), `Session.say`, the
- * socket. In: the socket, `readLines`, `Session.run`, the screen.
+ * Two ways lead through it, and neither waits for the other:
+ *
+ *     out   keys → Screen.type → lines ──┬→ Chat.say → socket
+ *           in a pipe, stdin → readLines ┘
+ *     in    socket → readLines → Chat.lines ┬→ decorate → Screen.print
+ *                                           └→ stdout, in a pipe
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { TextLineStream } from "@std/streams/text-line-stream";
 import process from "node:process";
-import { createInterface, type Interface } from "node:readline";
-import { Writable } from "node:stream";
-import { stripVTControlCharacters } from "node:util";
+import { createInterface } from "node:readline";
+import { Readable, Writable } from "node:stream";
 import {
   cleanText,
   DEFAULT_HOST,
   DEFAULT_PORT,
   formatAddress,
   GOODBYE_MS,
-  isGoodbye,
   isTooLong,
   isWelcome,
-  LineTooLongError,
-  MAX_MESSAGE_CHARS,
   nameKey,
   parsePort,
   readLines,
   refusalReason,
+  texts,
 } from "./protocol.ts";
 
-/** A server that has not answered by then is given up. */
-const CONNECT_TIMEOUT_MS = 10_000;
-
-const TOO_LONG = `A message has at most ${
-  MAX_MESSAGE_CHARS.toLocaleString("en-US")
-} characters: it was not sent.`;
-
+// A server that takes longer is given up, exit status 1; people may take longer.
+const CONNECT_MS = 10_000;
+const ANSWER_MS = 5_000; // to answer a name, and to hang up when we have left
+const SEND_MS = 60_000; // to take a line: in a full room it makes us wait
+const HINT = "Type messages and press Enter. Type 'quit' to exit.";
+const TOO_LONG = "A message has at most 1,000 characters: it was not sent.";
+const QUIT = /^\s*\/?quit\s*$/;
 const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
 
-  host          the server's address (default ${DEFAULT_HOST})
+  host          the server's address (default ${DEFAULT_HOST}), or host:port
   port          its TCP port (default ${DEFAULT_PORT})
   --name NAME   your name; without it you are asked
-  --help        show this help
+  -h, --help    show this help
 
 Type a line and press Enter to say it; 'quit', Ctrl+C or Ctrl+D to leave.
 In a pipe, the first line of the input is the name.`;
 
-/** One line with the time for the person, not for a program that reads stdout. */
-function status(text: string): void {
-  console.error(`[${new Date().toTimeString().slice(0, 8)}] ${text}`);
-}
+/** Orders to a terminal; without their ESC they would be litter. */
+// deno-lint-ignore no-control-regex
+const ORDERS = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*/g;
 
-/** Ends the program with one line that says what is wrong and what to do. */
-function fail(code: 1 | 2, message: string): never {
-  console.error(message);
+const encode = (line: string) => new TextEncoder().encode(line + "\n");
+/** One line for the person, not for a program that reads stdout. */
+const status = (text: string) =>
+  console.error(`[${new Date().toTimeString().slice(0, 8)}] ${text}`);
+
+let screen: Screen | undefined; // at a terminal; it must be restored at the end
+
+/** The one end of the program. 0 is well; 1 and 2 say what was wrong. */
+function end(code: number, message?: string): never {
+  screen?.close();
+  if (message) console[code === 0 ? "log" : "error"](message);
   Deno.exit(code);
 }
 
-/**
- * The conversation with the server, without a screen. We trust no server: what
- * it says is cleaned before anybody sees it.
- */
-class Session {
-  readonly #conn: Deno.TcpConn;
-  readonly #output: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #encoder = new TextEncoder();
-  #answer?: PromiseWithResolvers<string | undefined>;
-  /** Whether the server has accepted a name. */
+/** The conversation, without a screen. We trust no server: its text is cleaned. */
+class Chat {
+  #said = Promise.resolve();
+  #refusals = 0;
+  #onLine = () => {};
+  /** Whether a name has been accepted; until then all that we say is one. */
   isMember = false;
-  /** Whether we have said that nothing more will come from us. */
   hasLeft = false;
 
-  constructor(conn: Deno.TcpConn) {
-    this.#conn = conn;
-    this.#output = conn.writable.getWriter(); // writes one after the other
+  constructor(private readonly conn: Deno.TcpConn) {}
+
+  /** Says one line after the other, and nothing while a name is not answered. */
+  say(line: string): Promise<void> {
+    const refusals = this.#refusals;
+    return this.#said = this.#said.then(async () => {
+      // it was typed for the chat; after a refusal it would be the next name
+      if (refusals < this.#refusals) return screen?.print(`Not sent: ${line}`);
+      const ms = this.isMember ? SEND_MS : ANSWER_MS;
+      const timer = setTimeout(() => end(1, "The server does not answer."), ms);
+      await ReadableStream.from([encode(cleanText(line))])
+        .pipeTo(this.conn.writable, { preventClose: true }).catch(() => {});
+      while (!this.isMember && refusals === this.#refusals) {
+        await new Promise<void>((resolve) => this.#onLine = resolve);
+      }
+      clearTimeout(timer);
+    });
   }
 
-  /** Sends a line. Resolves when the kernel has taken it, or never can. */
-  async say(line: string): Promise<void> {
-    const bytes = this.#encoder.encode(cleanText(line) + "\n");
-    await this.#output.write(bytes).catch(() => {}); // `lines` says why
-  }
-
-  /** Offers a name. Resolves to why it was refused, if it was. */
-  introduce(name: string): Promise<string | undefined> {
-    this.#answer = Promise.withResolvers();
-    this.say(name);
-    return this.#answer.promise;
-  }
-
-  /** Half-close: we send no more, and still hear what is on its way to us. */
-  async leave(): Promise<void> {
+  /** Half-close: no more from us, but we hear what is on its way to us. */
+  leave(): void {
     this.hasLeft = true;
-    await this.#conn.closeWrite().catch(() => {}); // `lines` says why
+    this.#said.then(() => this.conn.closeWrite()).catch(() => {});
   }
 
-  /**
-   * What the server says, until it ends.
-   * @throws {Error} saying why, if it ended before we left, or in the middle.
-   */
+  /** What the server says. When it ends, so does the program. */
   async *lines(): AsyncGenerator<string> {
     let last = "";
-    try {
-      for await (const raw of readLines(this.#conn)) {
-        last = cleanText(stripVTControlCharacters(raw));
-        yield last; // shown first: a refusal may end the program
-        this.#settle(last);
-      }
-    } catch (error) {
-      if (error instanceof LineTooLongError) {
-        throw new Error("it sent a line without end. Is it a chat server?");
-      }
-      throw new Error("the connection broke. Check the network.");
+    for await (const line of readLines(this.conn)) {
+      yield last = cleanText(line.replace(ORDERS, ""));
+      this.isMember ||= isWelcome(last);
+      if (refusalReason(last)) this.#refusals++;
+      this.#onLine();
     }
-    if (isGoodbye(last)) throw new Error(`it said: ${last}`);
-    if (!this.hasLeft) throw new Error("it ended. Check that it is running.");
-  }
-
-  /** If this line answers the name that we offered, passes on the answer. */
-  #settle(line: string): void {
-    if (this.isMember) return;
-    const refusal = refusalReason(line);
-    this.isMember = isWelcome(line);
-    if (this.isMember || refusal) this.#answer?.resolve(refusal);
+    if ([texts.full, texts.noName, texts.shutdown].includes(last)) end(1);
+    if (this.hasLeft) end(0);
+    end(1, "The server is gone: it ended. Check that it is running.");
   }
 }
 
 /** In a pipe: a filter, with the server's lines as they are. */
-async function runFilter(session: Session, name?: string): Promise<void> {
-  const input = Deno.stdin.readable
-    .pipeThrough(new TextDecoderStream())
-    .pipeThrough(new TextLineStream())
-    .values();
-  speakAll(session, input, name).catch((error) =>
-    fail(1, `Cannot read what to say: ${error.message}`)
-  );
+async function runFilter(chat: Chat, name?: string): Promise<void> {
+  sayAll(chat, name);
   const output = Deno.stdout.writable.getWriter();
-  const encoder = new TextEncoder();
-  for await (const line of session.lines()) {
-    const bytes = encoder.encode(line + "\n");
-    await output.write(bytes).catch((error) => {
+  for await (const line of chat.lines()) {
+    await output.write(encode(line)).catch((error) => {
       // nobody reads us any more (`client.ts | head`): that is no error
-      if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-      fail(1, `Cannot write what was said: ${error.message}`);
+      if (error instanceof Deno.errors.BrokenPipe) end(0);
+      end(1, `Cannot write what was said: ${error.message}`);
     });
+    const refusal = !chat.isMember && refusalReason(line);
+    if (refusal) end(1, `Cannot join: ${refusal} Choose another name.`);
   }
 }
 
-/** Says all lines of the input, after the name, and then leaves. */
-async function speakAll(
-  session: Session,
-  input: AsyncIterableIterator<string>,
-  name?: string,
-): Promise<void> {
-  name ??= (await input.next()).value;
-  if (name !== undefined && name.trim() !== "quit") {
-    const refusal = await session.introduce(name);
-    if (refusal) fail(1, `Cannot join: ${refusal} Choose another name.`);
-    for await (const line of input) {
-      if (line.trim() === "quit") break;
-      if (isTooLong(cleanText(line))) status(TOO_LONG);
-      else await session.say(line);
-    }
+/** Says all lines of the input, and then leaves. */
+async function sayAll(chat: Chat, name?: string): Promise<void> {
+  if (name !== undefined) await chat.say(name);
+  for await (const line of readLines(Deno.stdin)) {
+    if (QUIT.test(line)) break;
+    if (chat.isMember && isTooLong(cleanText(line))) status(TOO_LONG);
+    else await chat.say(line);
   }
-  await session.leave();
+  chat.leave();
+  setTimeout(() => end(1, "The server does not hang up."), ANSWER_MS);
 }
 
-/** Names are told apart by these colours; that of announcements is not here. */
-const NAME_COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
-const ANNOUNCEMENT_COLOR = 33;
-
-function paint(text: string, color: number): string {
-  return Deno.noColor ? text : `\x1b[${color}m${text}\x1b[0m`;
-}
+// A gap could fill up the row, and make what follows look like an announcement.
+// (So can letters: then only the colour tells.)
+const GAPS = /[\s\u115f\u1160\u200b-\u200d\u2060\u2800\u3164\uffa0]{5,}/g;
 
 /** A line for a person: who speaks can be seen at a glance. */
 function decorate(line: string): string {
-  const colon = line.indexOf(": ");
-  if (line.startsWith("[SYSTEM] ") || colon < 0) {
-    return paint(line, ANNOUNCEMENT_COLOR);
-  }
-  const name = line.slice(0, colon);
+  const text = line.replace(GAPS, "    ");
+  const [, name = "", said] = /^([^ ]{1,40})(: .*)$/.exec(text) ?? [];
+  if (Deno.noColor) return name ? `📨 ${text}` : text;
+  if (!name) return `\x1b[33m${text}\x1b[0m`;
+  const colors = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
   let hash = 0;
   for (const char of nameKey(name)) hash = hash * 31 + char.codePointAt(0)! | 0;
-  const color = NAME_COLORS[Math.abs(hash) % NAME_COLORS.length]!;
-  return `📨 ${paint(name, color)}${line.slice(colon)}`;
+  const color = colors[Math.abs(hash) % colors.length];
+  return `📨 \x1b[${color}m${name}\x1b[0m${said}`;
 }
 
-/** What readline draws on: the terminal, or nothing while it is hidden. */
-class Canvas extends Writable {
-  isHidden = false;
-
-  /** Hidden, it is endlessly wide: readline thinks that it draws on one row. */
-  get columns(): number {
-    return this.isHidden ? Infinity : process.stdout.columns;
-  }
-
-  override _write(chunk: Uint8Array, _encoding: string, done: () => void) {
-    if (!this.isHidden) process.stdout.write(chunk);
-    done();
-  }
-}
-
-const NAME_PROMPT = "Name: ";
-const MESSAGE_PROMPT = "You: ";
+/** A key, as a terminal sends it, or so many letters that they are pasted. */
+// deno-lint-ignore no-control-regex
+const KEYS = /\x1b[[O]?[0-?]{0,8}[^]?|[^\x00-\x1f\x7f]{16,}|[^]/gu;
 
 /**
  * A terminal with a line that is being typed, and lines that come in above.
- * Between any two keys it is all the same: go up to where the prompt begins,
- * clear to the end of the screen, print, and let readline draw the prompt.
+ * readline edits the line, but does not know what else is on the screen. So we
+ * draw, once in a turn of the event loop: up to where the prompt begins, clear
+ * all below, print what came in, and then the prompt as readline draws it.
+ *
+ * Not handled: terminals do not agree with readline on the width of joined emoji
+ * and of the marks of some scripts (Thai, Devanagari); a line taller than the
+ * window; a window resized while lines come in. They leave pieces of the prompt
+ * behind. And whether a terminal is dumb (TERM) we may not ask.
  */
 class Screen {
-  readonly #canvas = new Canvas();
-  readonly #readline: Interface;
-  #waiting = "";
-  /** The row of the prompt that the cursor is on. */
-  #row = 0;
-  #isClosed = false;
+  readonly #keys = new Readable({ read() {} });
+  readonly #canvas = new Writable({
+    write: (chunk, _encoding, done) => done(void (this.#drawn += chunk)),
+  });
+  readonly #readline = createInterface(this.#keys, this.#canvas, void 0, true);
+  /** What readline has drawn, and what goes to the terminal before it. */
+  #drawn = "";
+  #above = "";
 
-  /**
-   * @param onLine called with each line typed.
-   * @param onLeave called at Ctrl+C and Ctrl+D, and when the window is closed.
-   */
-  constructor(onLine: (line: string) => void, onLeave: () => void) {
-    // The window was closed. We must hear of it before readline does, which
-    // would send the half-typed line, though nobody pressed Enter.
-    process.stdin.on("end", onLeave);
-    process.stdout.on("error", onLeave);
-    this.#readline = createInterface({
-      input: process.stdin,
-      output: this.#canvas,
-      terminal: true,
-    });
-    this.#readline.on("line", (line) => this.#isClosed || onLine(line));
-    this.#readline.on("error", onLeave);
-    this.#readline.on("SIGINT", onLeave);
-    this.#readline.on("close", () => this.#isClosed || onLeave());
-    // Ctrl+Z would send a signal, for which we have no permission
-    this.#readline.on("SIGTSTP", () => {});
+  constructor(private readonly chat: Chat) {
+    this.#readline.on("line", (line) => this.#enter(line));
+    this.#readline.on("SIGINT", this.leave).on("close", this.leave);
+    this.#readline.on("SIGTSTP", () => {}); // Ctrl+Z: we may send no signals
     // arrow up offers what was said, and a name is not
-    this.#readline.on("history", (history) => {
-      if (this.#readline.getPrompt() === NAME_PROMPT) history.shift();
-    });
-    // Deno's readline does not notice when a wide letter (漢) that no longer
-    // fits on a row begins the next one, so we draw at every change of the row
-    process.stdin.on("keypress", () => {
-      if (this.#readline.getCursorPos().rows !== this.#row) this.#redraw();
-    });
-    // by now the terminal has wrapped the line anew, to its new width
-    process.stdout.on("resize", () => this.#redraw());
+    this.#readline.on("history", (said) => chat.isMember || said.shift());
+    process.stdout.on("resize", () => this.#lift()).on("error", this.leave);
+    Deno.stdin.setRaw(true);
+    this.#lift();
   }
 
-  prompt(text: string): void {
-    const { rows } = this.#readline.getCursorPos();
-    this.#readline.setPrompt(text);
-    this.#redraw("", rows);
+  type(text: string): void {
+    this.#lift();
+    for (const key of text.replaceAll("\t", " ").match(KEYS) ?? []) {
+      if (this.chat.hasLeft) return;
+      // readline measures the whole line at each key, but a paste in one piece
+      if (key.length < 16) this.#keys.emit("data", key);
+      else this.#readline.write(key);
+    }
   }
 
-  /** Shows a line above the prompt; lines that come together, together. */
+  #enter(line: string): void {
+    if (this.chat.isMember && isTooLong(cleanText(line))) {
+      this.print(TOO_LONG);
+      return this.#readline.write(line); // back it comes, to be mended
+    }
+    this.print(this.#readline.getPrompt() + line);
+    if (QUIT.test(line)) this.leave();
+    else this.chat.say(line);
+  }
+
+  /** Shows a line above the prompt. */
   print(line: string): void {
-    if (this.#waiting === "") setImmediate(() => this.#redraw());
-    this.#waiting += line + "\n";
+    this.#lift();
+    this.#above += line + "\n";
   }
 
-  /** Puts back a line that was just entered, to be mended. */
-  giveBack(line: string, why: string): void {
-    this.#canvas.isHidden = true;
-    this.#readline.write(line);
-    this.#canvas.isHidden = false;
-    const { rows } = this.#readline.getCursorPos();
-    this.#redraw(why + "\n", rows + 1); // over the line as it was entered
-  }
+  leave = () => {
+    if (this.chat.hasLeft) return;
+    this.chat.leave();
+    this.close();
+    status("👋 Goodbye!");
+    setTimeout(() => end(0), GOODBYE_MS);
+  };
 
-  /** Restores the terminal; what is half typed stays to be seen. */
+  /** Restores the terminal, once; what is half typed stays to be seen. */
   close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+    screen = undefined;
     const { line } = this.#readline;
-    const typed = line === "" ? "" : `${this.#readline.getPrompt()}${line}\n`;
-    this.#replace(this.#readline.getCursorPos().rows, this.#waiting + typed);
-    this.#readline.close();
+    if (line) this.print(this.#readline.getPrompt() + line);
+    this.#lift();
+    process.stdout.write(this.#above);
+    Deno.stdin.setRaw(false);
   }
 
-  /** Clears from `rows` above the cursor, prints, and shows the prompt again. */
-  #redraw(text = "", rows = this.#readline.getCursorPos().rows): void {
-    if (this.#isClosed) return;
-    // readline would itself go up to where it thinks that the prompt begins;
-    // drawing on one row makes it forget that
-    this.#canvas.isHidden = true;
-    this.#readline.prompt(true);
-    this.#canvas.isHidden = false;
-    this.#replace(rows, this.#waiting + text);
-    this.#waiting = "";
-    this.#readline.prompt(true);
-    this.#row = this.#readline.getCursorPos().rows;
+  /** Takes the prompt away, as long as we know where it is. */
+  #lift(): void {
+    if (this.#above) return;
+    Object.assign(this.#canvas, { columns: process.stdout.columns });
+    const { rows } = this.#readline.getCursorPos();
+    this.#above = (rows > 0 ? `\x1b[${rows}A` : "") + "\r\x1b[J";
+    setImmediate(() => this.#draw());
   }
 
-  // A line that is taller than the window cannot be redrawn cleanly: its top
-  // has scrolled away.
-  #replace(rows: number, text: string): void {
-    const up = rows > 0 ? `\x1b[${rows}A` : "";
-    process.stdout.write(`${up}\r\x1b[J${text}`);
+  #draw(): void {
+    if (this.chat.hasLeft) return;
+    Object.assign(this.#readline, { prevRows: 0 }); // we have gone up already
+    this.#drawn = "";
+    this.#readline.setPrompt(this.chat.isMember ? "You: " : "Name: ");
+    this.#readline.prompt(true);
+    process.stdout.write(this.#above + this.#drawn);
+    this.#above = "";
   }
 }
-
-/** How shells name the end by a signal: 128 and its number. */
-const EXIT_CODES = { SIGHUP: 129, SIGTERM: 143 } as const;
 
 /** At a terminal: a prompt, and the others' lines above it. */
-async function runTerminal(session: Session, name?: string): Promise<void> {
-  let isLeaving = false; // `session.hasLeft` follows when all is sent
-  const screen = new Screen(onLine, leave);
-  onSignals(screen, leave);
-  // what was typed goes out in order, and after the answer to the name
-  let sent = name === undefined ? Promise.resolve() : introduce(name);
-  screen.prompt(NAME_PROMPT);
-
-  function onLine(line: string): void {
-    if (line.trim() === "quit") return leave();
-    if (session.isMember && isTooLong(cleanText(line))) {
-      return screen.giveBack(line, paint(TOO_LONG, ANNOUNCEMENT_COLOR));
-    }
-    screen.prompt(session.isMember ? MESSAGE_PROMPT : NAME_PROMPT);
-    sent = sent.then(() =>
-      session.isMember ? session.say(line) : introduce(line)
-    );
-  }
-
-  async function introduce(name: string): Promise<void> {
-    const refusal = await session.introduce(name);
-    if (refusal === undefined) screen.prompt(MESSAGE_PROMPT);
-  }
-
-  function leave(): void {
-    if (isLeaving) return;
-    isLeaving = true;
-    sent.then(() => session.leave());
-    screen.close();
-    status("👋 Goodbye!");
-    setTimeout(() => Deno.exit(0), GOODBYE_MS);
-  }
-
-  try {
-    for await (const line of session.lines()) {
-      if (!isLeaving) screen.print(decorate(line));
-    }
-  } catch (error) {
-    if (!isLeaving) throw error;
-  } finally {
-    screen.close();
+async function runTerminal(chat: Chat, name?: string): Promise<void> {
+  const view = screen = new Screen(chat);
+  if (name !== undefined) chat.say(name);
+  Deno.stdin.readable.pipeThrough(new TextDecoderStream())
+    .pipeTo(new WritableStream({ write: (text) => view.type(text) }))
+    .catch(() => {}).then(view.leave); // the window was closed
+  for await (const line of chat.lines()) {
+    // whoever has given a name already need not see the question for it
+    const isQuestion = name !== undefined && line.startsWith("[SYSTEM] Enter");
+    if (chat.isMember || !isQuestion) view.print(decorate(line));
+    if (!chat.isMember && isWelcome(line)) view.print(HINT);
   }
 }
 
-/** However we end, the terminal must not stay in raw mode. */
-function onSignals(screen: Screen, leave: () => void): void {
-  Deno.addSignalListener("SIGINT", leave);
-  if (Deno.build.os === "windows") return;
-  for (const signal of ["SIGHUP", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, () => {
-      screen.close();
-      Deno.exit(EXIT_CODES[signal]);
-    });
-  }
-}
-
-interface Options {
-  hostname: string;
-  port: number;
-  name?: string;
-}
-
-function parseOptions(args: string[]): Options {
-  const flags = parseArgs(args, {
-    boolean: ["help"],
+function parseOptions(args: string[]) {
+  const { _: words, name, help, h } = parseArgs(args, {
+    boolean: ["help", "h"],
     string: ["name", "_"],
     unknown: (arg) => {
-      if (arg.startsWith("-")) fail(2, `Unknown option ${arg}: see --help.`);
+      if (arg.startsWith("-")) end(2, `Unknown option ${arg}: see --help.`);
     },
   });
-  if (flags.help) {
-    console.log(USAGE);
-    Deno.exit(0);
+  if (help || h) end(0, USAGE);
+  if (name === "") end(2, "Missing value for --name: expected a name.");
+  const address = words.join(" ") || DEFAULT_HOST;
+  // localhost 9999, localhost:9999, [::1]:9999; but ::1 is all host
+  const [, host = "", digits] =
+    /^(\[.+\]|[^\s:]+|\S*:\S*:\S*)(?:[ :]([^\s:]*))?$/.exec(address) ?? [];
+  const hostname = host.replace(/[[\]]/g, "");
+  const port = parsePort(digits ?? `${DEFAULT_PORT}`);
+  if (/^\d*$/.test(hostname) || !port) { // 9999 would be the host 0.0.39.15
+    end(2, `Invalid "${address}": expected a host, a port from 1 to 65535.`);
   }
-  const [hostname = DEFAULT_HOST, portText = `${DEFAULT_PORT}`, extra] = flags
-    ._.map(String);
-  if (extra !== undefined) {
-    fail(2, `Unexpected argument "${extra}": expected host and port at most.`);
-  }
-  if (/^\d*$/.test(hostname)) { // 9999 would be the address 0.0.39.15
-    fail(2, `Invalid host "${hostname}": expected a host before the port.`);
-  }
-  const port = parsePort(portText);
-  if (!port) fail(2, `Invalid port "${portText}": expected 1 to 65535.`);
-  if (flags.name === "") fail(2, "Missing value for --name: expected a name.");
-  return { hostname, port, name: flags.name };
-}
-
-async function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
-  const address = formatAddress(hostname, port);
-  const net = { name: "net", host: address } as const;
-  if (Deno.permissions.querySync(net).state !== "granted") {
-    fail(1, "No permission for the network: deno run --allow-net client.ts");
-  }
-  status(`🔄 Connecting to ${address}...`);
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), CONNECT_TIMEOUT_MS);
-  try {
-    return await Deno.connect({ hostname, port, signal: patience.signal });
-  } catch (error) {
-    const why = error instanceof Deno.errors.ConnectionRefused
-      ? "nobody listens there"
-      : patience.signal.aborted
-      ? "no answer"
-      : "no such host, or no way to it";
-    fail(
-      1,
-      `Cannot connect to ${address}: ${why}. ` +
-        "Check the host and the port, and that the server is running.",
-    );
-  } finally {
-    clearTimeout(timer);
-  }
+  return { hostname, port, name };
 }
 
 async function main(): Promise<void> {
   const { hostname, port, name } = parseOptions(Deno.args);
-  const conn = await connect(hostname, port);
-  status(
-    "✅ Connected! Type messages and press Enter. Type 'quit' to exit.",
+  const peer = formatAddress(hostname, port);
+  status(`🔄 Connecting to ${peer}...`);
+  const signal = AbortSignal.timeout(CONNECT_MS);
+  const conn = await Deno.connect({ hostname, port, signal }).catch((error) =>
+    end(1, `Cannot connect to ${peer}: ${error.message}. Check host and port.`)
   );
-  const session = new Session(conn);
+  const chat = new Chat(conn);
   const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
-  try {
-    if (isTerminal) {
-      await runTerminal(session, name);
-    } else {
-      Deno.addSignalListener("SIGINT", () => Deno.exit(0));
-      await runFilter(session, name);
-    }
-  } catch (error) {
-    fail(1, `The server is gone: ${(error as Error).message}`);
+  status("✅ Connected!" + (isTerminal ? "" : ` ${HINT}`));
+  Deno.addSignalListener("SIGINT", () => end(0));
+  if (Deno.build.os !== "windows") {
+    Deno.addSignalListener("SIGHUP", () => end(129)); // 128 and its number
+    Deno.addSignalListener("SIGTERM", () => end(143));
   }
-  Deno.exit(0); // a read of stdin may still be waiting
+  await (isTerminal ? runTerminal : runFilter)(chat, name);
 }
 
 if (import.meta.main) await main();

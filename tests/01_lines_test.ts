@@ -6,129 +6,114 @@
  * Without it, a chat works on your own machine, where pieces mostly stay whole,
  * and mangles lines as soon as the network is slow or people are many.
  *
- * Try: `printf 'al' | nc 127.0.0.1 9999`, or in `readLines` of protocol.ts
- * leave out TextLineStream and see which tests notice.
+ * Try: `printf 'alice\nHello\nagain\n' | nc 127.0.0.1 9999` while somebody
+ * looks on. Without nc, the same lines into the client:
+ * `printf 'alice\nHello\nagain\n' | deno run --allow-net client.ts`.
  */
 
-import { assertEquals, assertRejects } from "@std/assert";
-import {
-  LineTooLongError,
-  MAX_LINE_BYTES,
-  nextTurn,
-  readLines,
-  type Source,
-} from "../protocol.ts";
-import { sayHowToRunAll, testNet, TestServer } from "./helpers.ts";
+import { testNet, TestServer, texts } from "./helpers.ts";
 
-sayHowToRunAll();
-
-/** A connection that delivers exactly these pieces, one for each read. */
-function pieces(...chunks: (string | number[])[]): Source {
-  const encoder = new TextEncoder();
-  const queue = chunks.map((chunk) =>
-    typeof chunk === "string" ? encoder.encode(chunk) : new Uint8Array(chunk)
-  );
-  return {
-    read(buffer) {
-      const next = queue.shift();
-      if (!next) return Promise.resolve(null);
-      const count = Math.min(next.length, buffer.length);
-      buffer.set(next.subarray(0, count));
-      if (count < next.length) queue.unshift(next.subarray(count));
-      return Promise.resolve(count);
-    },
-  };
-}
-
-async function linesOf(source: Source): Promise<string[]> {
-  return await Array.fromAsync(readLines(source));
-}
-
-Deno.test("lines: three in one piece are three lines", async () => {
-  assertEquals(await linesOf(pieces("a\nb\nc\n")), ["a", "b", "c"]);
+testNet("lines: three in one piece are three lines", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("one\ntwo\nthree\n");
+  await bob.hears("alice: one", "alice: two", "alice: three");
 });
 
-Deno.test("lines: one in three pieces is one line", async () => {
-  assertEquals(await linesOf(pieces("he", "ll", "o\n")), ["hello"]);
+testNet("lines: half a line waits for its other half", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("Hello ");
+  await bob.says("between"); // alice hears this: the server has had her half
+  await alice.hears("bob: between");
+  await alice.sends("everyone!\n");
+  await bob.hears("alice: Hello everyone!");
 });
 
-Deno.test("lines: CR LF, as telnet sends it, ends a line like LF", async () => {
-  assertEquals(await linesOf(pieces("a\r", "\nb\r\n")), ["a", "b"]);
+testNet("lines: the end of one and the start of the next", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("one\ntw");
+  await bob.hears("alice: one");
+  await alice.sends("o\n");
+  await bob.hears("alice: two");
 });
 
-Deno.test("lines: an emoji cut in the middle of its bytes stays whole", async () => {
-  // 😀 is F0 9F 98 80
-  const source = pieces([0xf0, 0x9f], [0x98], [0x80, 0x0a]);
-  assertEquals(await linesOf(source), ["😀"]);
+testNet("lines: a name and a message in one piece", async () => {
+  await using server = new TestServer();
+  const bob = await server.join("bob");
+  const alice = await server.connect("alice");
+  await alice.sends("alice\nHello\n");
+  await alice.hears(texts.welcome("alice", "alice", "bob"));
+  await bob.hears(texts.joined("alice"), "alice: Hello");
 });
 
-Deno.test("lines: bytes that are no UTF-8 become U+FFFD, not an error", async () => {
-  const source = pieces([0xff, 0x61, 0xc3, 0x0a]);
-  assertEquals(await linesOf(source), ["\uFFFDa\uFFFD"]);
+testNet("lines: a name in two pieces is one name", async () => {
+  await using server = new TestServer();
+  const bob = await server.join("bob");
+  const alice = await server.connect("alice");
+  await alice.sends("al");
+  await server.join("carol"); // by now the server has had her half
+  await bob.hears(texts.joined("carol"));
+  await alice.sends("ice\n");
+  await bob.hears(texts.joined("alice"));
 });
 
-Deno.test("lines: what has no newline at the end of the input is a line", async () => {
-  assertEquals(await linesOf(pieces("a\nb")), ["a", "b"]);
-});
-
-Deno.test("lines: one of almost 64 KiB passes whole", async () => {
-  const long = "x".repeat(MAX_LINE_BYTES - 1);
-  assertEquals((await linesOf(pieces(long + "\n")))[0]?.length, long.length);
-});
-
-Deno.test("lines: 64 KiB without a newline is an error, after the lines before it", async () => {
-  const seen: string[] = [];
-  await assertRejects(async () => {
-    const endless = "x".repeat(MAX_LINE_BYTES);
-    for await (const line of readLines(pieces("a\nb\n", endless, "c\n"))) {
-      seen.push(line);
-    }
-  }, LineTooLongError);
-  assertEquals(seen, ["a", "b"]);
+testNet("lines: CR LF, as telnet sends it, ends a line like LF", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("one\r\ntwo\r");
+  await bob.hears("alice: one");
+  await alice.sends("\nthree\r\n");
+  await bob.hears("alice: two", "alice: three");
 });
 
 testNet(
-  "lines: half a line waits for its other half, and then arrives whole",
+  "lines: an emoji cut in the middle of its bytes stays whole",
   async () => {
     await using server = new TestServer();
     const [alice, bob] = await server.joinAll("alice", "bob");
-    await alice.sends("Hello ");
-    await bob.says("between"); // alice hears this: the server has had her half
+    await alice.sends(new Uint8Array([0xf0, 0x9f])); // 😀 is F0 9F 98 80
+    await bob.says("between");
     await alice.hears("bob: between");
-    await alice.sends("everyone!\nsecond\nthi");
-    await alice.sends("rd\n");
-    await bob.hears("alice: Hello everyone!", "alice: second", "alice: third");
+    await alice.sends(new Uint8Array([0x98, 0x80, 0x0a]));
+    await bob.hears("alice: 😀");
   },
 );
 
+testNet("lines: every byte in a packet of its own is one line", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  for (const byte of new TextEncoder().encode("grüß 😀\n")) {
+    await bob.says("tick"); // alice hears this: the server has had her byte
+    await alice.hears("bob: tick");
+    await alice.sends(new Uint8Array([byte]));
+  }
+  await bob.hears("alice: grüß 😀");
+});
+
+testNet("lines: bytes that are no UTF-8 become U+FFFD", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends(new Uint8Array([0xff, 0x61, 0xc3, 0x0a, 0x62, 0x0a]));
+  await bob.hears("alice: \uFFFDa\uFFFD", "alice: b");
+});
+
+testNet("lines: one that is longer than a read arrives whole", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const long = "你".repeat(1_000); // 3,000 bytes
+  await alice.says(long, "next");
+  await bob.hears(`alice: ${long}`, "alice: next");
+});
+
 testNet(
-  "lines: every byte in a packet of its own is still one line",
+  "lines: what has no newline at the end of the input is one",
   async () => {
     await using server = new TestServer();
     const [alice, bob] = await server.joinAll("alice", "bob");
-    alice.conn.setNoDelay(true);
-    for (const byte of new TextEncoder().encode("grüß 😀\n")) {
-      await alice.sends(new Uint8Array([byte]));
-    }
-    await bob.hears("alice: grüß 😀");
+    await alice.sends("one\nbye");
+    await alice.endsInput();
+    await bob.hears("alice: one", "alice: bye", texts.left("alice"));
   },
 );
-
-Deno.test("lines: what came before a reset is not lost, but half a line is", async () => {
-  const whole = pieces("a\nb\nc\nhal");
-  const broken: Source = {
-    async read(buffer) {
-      const count = await whole.read(buffer);
-      if (count === null) throw new Deno.errors.ConnectionReset();
-      return count;
-    },
-  };
-  const seen: string[] = [];
-  await assertRejects(async () => {
-    for await (const line of readLines(broken)) {
-      await nextTurn(); // slow, as in a full room: the reset comes meanwhile
-      seen.push(line);
-    }
-  }, Deno.errors.ConnectionReset);
-  assertEquals(seen, ["a", "b", "c"]);
-});

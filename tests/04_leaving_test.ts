@@ -4,16 +4,38 @@
  * FIN says 'no more from me': a half-close; the other direction goes on. RST
  * says 'this connection is gone', and what was on its way may be lost. A chat
  * that takes the end of input for the end of everything cuts off the last lines
- * of whoever says something and leaves (`printf 'alice\nbye\n' | nc -N ...`);
- * one that forgets a way to leave keeps ghosts in its list of users.
+ * for whoever says something and leaves; one that drops what came before a
+ * reset loses lines that were said; one that forgets a way to leave keeps ghosts
+ * in its list of users.
  *
- * Try: kill a client with `kill -9` and watch the server's log. In `serve` of
- * server.ts, close the connection as soon as `readLines` ends.
+ * Try: `printf 'alice\nbye' | nc -N 127.0.0.1 9999`: is there a welcome, does
+ * the other one see `bye`? Then kill a client with `kill -9`. Without nc:
+ * `printf 'alice\nbye' | deno run --allow-net client.ts`.
  */
 
 import { assertEquals } from "@std/assert";
-import { texts } from "../protocol.ts";
-import { Person, testNet, testRun, TestServer } from "./helpers.ts";
+import { createConnection, type Socket } from "node:net";
+import { assertLines, messages, type Person, testNet } from "./helpers.ts";
+import { TestServer, texts, within } from "./helpers.ts";
+
+/** Somebody who reads nothing, and goes with a reset (RST). */
+class Rude {
+  readonly #socket: Socket;
+
+  constructor(port: number) {
+    this.#socket = createConnection(port, "127.0.0.1").pause();
+  }
+
+  async sends(text: string): Promise<void> {
+    await new Promise((resolve) => this.#socket.write(text, resolve));
+  }
+
+  async resets(): Promise<void> {
+    const closed = new Promise((resolve) => this.#socket.on("close", resolve));
+    this.#socket.resetAndDestroy();
+    await closed;
+  }
+}
 
 testNet("leaving: the others are told, once", async () => {
   await using server = new TestServer();
@@ -24,54 +46,48 @@ testNet("leaving: the others are told, once", async () => {
   await bob.hears(texts.joined("carol"));
 });
 
+testNet("leaving: what was said before is delivered", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const lines = messages(1_000, 100);
+  await alice.says(...lines);
+  alice.hangsUp();
+  await bob.hears(...lines.map((l) => `alice: ${l}`), texts.left("alice"));
+});
+
 testNet(
-  "leaving: what was said before is delivered, though nobody stays to hear",
+  "leaving: a half-close loses nothing on its way to who leaves",
   async () => {
     await using server = new TestServer();
-    const [alice, bob] = await server.joinAll("alice", "bob");
-    await alice.says("one", "two", "three");
-    alice.hangsUp();
-    await bob.hears("alice: one", "alice: two", "alice: three");
-    await bob.hears(texts.left("alice"));
+    const [bob, carol] = await server.joinAll("bob", "carol");
+    const leavers: Person[] = [];
+    for (let n = 0; n < 10; n++) leavers.push(await server.join(`leaver${n}`));
+    bob.says(...messages(6_000, 300)).catch(() => {});
+    const order: string[] = []; // what carol sees
+    const screens: Promise<string[]>[] = []; // what the leavers see
+    for (const leaver of leavers) { // each amid the flood
+      for (let n = 0; n < 300; n++) order.push(await carol.nextLine());
+      await leaver.endsInput();
+      screens.push(leaver.hearsUntil());
+    }
+    for (const [n, { name }] of leavers.entries()) {
+      const left = texts.left(name);
+      if (!order.includes(left)) order.push(...await carol.hearsUntil(left));
+      const isBobs = (line: string) => line.startsWith("bob: ");
+      const said = order.slice(0, order.indexOf(left)).filter(isBobs);
+      assertLines((await screens[n]!).filter(isBobs), said, name);
+    }
   },
 );
 
-testNet(
-  "leaving: half a line at the end of the input is still said",
-  async () => {
-    await using server = new TestServer();
-    const [alice, bob] = await server.joinAll("alice", "bob");
-    await alice.sends("bye");
-    await alice.endsInput();
-    await bob.hears("alice: bye", texts.left("alice"));
-  },
-);
-
-testNet(
-  "leaving: a half-close ends the connection, and loses nothing on its way",
-  async () => {
-    await using server = new TestServer();
-    const [alice, bob] = await server.joinAll("alice", "bob");
-    const lines = Array.from({ length: 5_000 }, (_, n) => `line ${n}`);
-    await bob.says(...lines, "the end");
-    await server.join("carol"); // so the server has taken in all of that
-    await alice.endsInput();
-    for (const line of lines) await alice.hears(`bob: ${line}`);
-    await alice.hears("bob: the end");
-  },
-);
-
-testNet(
-  "leaving: who gives a name and half-closes at once is still welcomed",
-  async () => {
-    await using server = new TestServer();
-    const alice = await server.connect();
-    await alice.says("alice");
-    await alice.endsInput();
-    await alice.hears("[SYSTEM] Welcome, alice! Active users (1): alice");
-    await alice.isHungUpOn();
-  },
-);
+testNet("leaving: who comes and half-closes at once is welcomed", async () => {
+  await using server = new TestServer();
+  const alice = await server.connect("alice");
+  await alice.says("alice");
+  await alice.endsInput();
+  await alice.hears(texts.welcome("alice", "alice"));
+  await alice.isHungUpOn();
+});
 
 testNet("leaving: whoever half-closes is hung up on", async () => {
   await using server = new TestServer();
@@ -80,42 +96,60 @@ testNet("leaving: whoever half-closes is hung up on", async () => {
   await alice.isHungUpOn();
 });
 
-/** Joins as alice, reads nothing, and stays until it is killed. */
-const ALICE = `
-  const port = Number(Deno.args[0]);
-  const conn = await Deno.connect({ hostname: "127.0.0.1", port });
-  await conn.write(new TextEncoder().encode("alice\\n"));
-  setInterval(() => {}, 60_000);
-`;
+testNet("leaving: who half-closes and reads nothing is given up", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const sent = bob.says(...messages(3_000)); // alice reads nothing of it
+  await server.join("carol");
+  await alice.endsInput();
+  await bob.hears(texts.joined("carol"), texts.left("alice"));
+  await sent;
+  // the server may stop at once: nothing of alice is left after a second
+  await within(2_500, server.stop(), "alice, who left, keeps the server busy");
+});
 
-testRun(
-  "leaving: a client that is killed, with lines unread, has left, too",
+testNet(
+  "leaving: a reset is an end, and loses nothing said before it",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
-    const alice = new Deno.Command(Deno.execPath(), {
-      args: ["eval", ALICE, `${server.port}`],
-    }).spawn();
+    const alice = new Rude(server.port);
+    await alice.sends("alice\n");
     await bob.hears(texts.joined("alice"));
-    await bob.says("a line that alice never reads", "x".repeat(1_001));
-    await bob.hears(texts.messageTooLong); // so that line is on its way to her
-    alice.kill("SIGKILL"); // her kernel answers with RST, not FIN
-    await alice.status;
-    await bob.hears(texts.left("alice"));
+    const lines = messages(600, 50); // no more than the kernel takes at once
+    await alice.sends([...lines, "half a li"].join("\n"));
+    await alice.resets();
+    await bob.hears(...lines.map((line) => `alice: ${line}`));
+    await bob.hears("alice: half a li", texts.left("alice"));
   },
 );
 
 testNet(
-  "leaving: who comes and goes without a name leaves no trace",
+  "leaving: one who is reset with lines unread has left, too",
   async () => {
     await using server = new TestServer();
-    const alice = await server.join("alice");
-    for (let n = 0; n < 20; n++) (await server.connect()).hangsUp();
-    await server.join("bob");
-    await alice.hears(texts.joined("bob"));
-    assertEquals(server.log.match(/connected from/g)?.length, 2);
+    const bob = await server.join("bob");
+    const alice = new Rude(server.port);
+    await alice.sends("alice\n");
+    await bob.hears(texts.joined("alice"));
+    await bob.says("a line that alice never reads");
+    await alice.resets();
+    await bob.says("another one"); // whose write fails, or not: bob stays
+    await bob.hears(texts.left("alice"));
+    await server.join("carol");
+    await bob.hears(texts.joined("carol"));
   },
 );
+
+testNet("leaving: who goes without a name leaves no trace", async () => {
+  await using server = new TestServer();
+  const alice = await server.join("alice");
+  for (let n = 0; n < 20; n++) (await server.connect()).hangsUp();
+  await new Rude(server.port).resets();
+  await server.join("bob");
+  await alice.hears(texts.joined("bob"));
+  assertEquals(server.printed.filter((it) => it.includes("✅")).length, 2);
+});
 
 testNet("leaving: many at once leave an empty room", async () => {
   await using server = new TestServer();
@@ -126,17 +160,7 @@ testNet("leaving: many at once leave an empty room", async () => {
   const gone = new Set<string>();
   for (const _ of people) gone.add(await witness.nextLine());
   assertEquals(gone, new Set(names.map(texts.left)));
-});
-
-testNet("leaving: when one is gone, there is room for another", async () => {
-  await using server = new TestServer({ maxClients: 2 });
-  const [alice] = await server.joinAll("alice", "bob");
-  const conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
-  const refused = new Person(conn);
-  await refused.hears("[SYSTEM] The chat is full. Try again later.");
-  await refused.isHungUpOn();
-  refused.hangsUp();
-  await alice.endsInput();
-  await alice.isHungUpOn();
-  await server.join("carol");
+  const last = await server.connect();
+  await last.says("last");
+  await last.hears(texts.welcome("last", "last", "witness"));
 });

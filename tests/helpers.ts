@@ -1,86 +1,115 @@
 /**
- * What the lessons share: a server in this process, people who talk to it over
- * real sockets, and the two programs as processes of their own.
+ * What the lessons share: a server in this process, and people who talk to it
+ * over real sockets. Nothing in here comes from the program but `startServer`,
+ * so the lessons judge any server that speaks the protocol: each step, and yours.
  *
  * No test sleeps to wait. To show that something did not arrive, a test has
  * something said after it, and sees that arrive first: TCP keeps the order.
  */
 
-import { assertEquals, AssertionError, fail } from "@std/assert";
-import { nextTurn, readLines, texts } from "../protocol.ts";
-import { Journal, Room, type RoomOptions, serve } from "../server.ts";
+import { assert, fail } from "@std/assert";
+import { startServer } from "../server.ts";
 
 /** Somebody who waits longer than this for a line fails the test. */
 const PATIENCE_MS = 10_000;
 
-const encoder = new TextEncoder();
+/** What the server says, once more: a test must not ask whom it examines. */
+export const texts = {
+  enterName: (port: number): string =>
+    `[SYSTEM] Enter your name, or press Enter to be User_${port}:`,
+  welcome: (name: string, ...users: string[]): string =>
+    `[SYSTEM] Welcome, ${name}! Active users (${users.length}): ` +
+    users.join(", "),
+  joined: (name: string): string => `[SYSTEM] ${name} joined the chat!`,
+  left: (name: string): string => `[SYSTEM] ${name} left the chat!`,
+  messageTooLong:
+    "[SYSTEM] Message too long: 1,000 characters at most. It was not sent.",
+  full: "[SYSTEM] The chat is full. Try again later.",
+  noName: "[SYSTEM] No name given in time. Goodbye!",
+  shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
+};
 
-type Permission = "net" | "run";
-
-function isGranted(name: Permission): boolean {
+function isGranted(name: "net" | "run"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
 }
 
-/** A test that needs sockets: without `--allow-net` it is shown as ignored. */
+/** A test that needs sockets; without them its name says why it is ignored. */
 export function testNet(name: string, fn: () => Promise<void>): void {
-  Deno.test({ name, fn, ignore: !isGranted("net") });
+  if (isGranted("net")) Deno.test(name, fn);
+  else Deno.test.ignore(`${name} (needs --allow-net)`, fn);
 }
 
-/** A test that starts programs: without `--allow-run` it is shown as ignored. */
-export function testRun(name: string, fn: () => Promise<void>): void {
-  Deno.test({ name, fn, ignore: !isGranted("net") || !isGranted("run") });
+/**
+ * A test that starts programs; where it cannot, its name says why it is ignored.
+ *
+ * @param systems those on which alone it can be run.
+ */
+export function testRun(
+  name: string,
+  fn: () => Promise<void>,
+  systems: string[] = [Deno.build.os],
+): void {
+  const isHere = systems.includes(Deno.build.os);
+  if (!isHere) Deno.test.ignore(`${name} (needs ${systems.join(" or ")})`, fn);
+  else if (isGranted("net") && isGranted("run")) Deno.test(name, fn);
+  else Deno.test.ignore(`${name} (needs -A)`, fn);
 }
 
-/** The first lesson says this once for all of them. */
-export function sayHowToRunAll(): void {
-  if (!isGranted("net") || !isGranted("run")) {
-    console.log(
-      "Some tests need sockets or programs: `deno task test` runs all.",
-    );
-  }
+/** What a test may want otherwise. Early steps know nothing of it. */
+export interface TestOptions {
+  maxClients?: number;
+  nameTimeoutMs?: number;
+  stallMs?: number;
 }
 
 /** A chat server in this process, on a port of its own. */
 export class TestServer {
   readonly port: number;
-  readonly room: Room;
-  /** What it has logged so far. */
-  log = "";
-  #listener: Deno.TcpListener;
-  #serving: Promise<void>;
+  /** The lines on its screen so far. */
+  readonly printed: string[] = [];
+  readonly #stop: () => Promise<void>;
+  #stopped?: Promise<void>;
   #people: Person[] = [];
 
-  constructor(options: RoomOptions = {}) {
-    const decoder = new TextDecoder();
-    const journal = new Journal(false, {
-      write: (bytes) => {
-        this.log += decoder.decode(bytes, { stream: true });
-        return Promise.resolve(bytes.length);
-      },
+  constructor(options: TestOptions = {}) {
+    const listener = Deno.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      tcpBacklog: 4_096,
     });
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    this.port = (this.#listener.addr as Deno.NetAddr).port;
-    this.room = new Room(journal, options);
-    this.#serving = this.#serve();
+    this.port = listener.addr.port;
+    const print = (line: string) => this.printed.push(line);
+    const all: TestOptions & { print: typeof print } = { ...options, print };
+    this.#stop = startServer(listener, all);
+  }
+
+  /** Somebody who has connected, and seen nothing yet. */
+  async visit(name = "the newcomer"): Promise<Person> {
+    const conn = await Deno.connect({ hostname: "127.0.0.1", port: this.port });
+    const person = new Person(conn, name);
+    this.#people.push(person);
+    return person;
   }
 
   /** Somebody who has connected and seen the question for the name. */
-  async connect(): Promise<Person> {
-    const conn = await Deno.connect({ hostname: "127.0.0.1", port: this.port });
-    const person = new Person(conn);
-    this.#people.push(person);
+  async connect(name?: string): Promise<Person> {
+    const person = await this.visit(name);
     await person.hears(texts.enterName(person.port));
     return person;
   }
 
   /** Somebody who has joined, and seen the welcome. */
   async join(name: string): Promise<Person> {
-    const person = await this.connect();
-    person.name = name;
+    const person = await this.connect(name);
     await person.says(name);
-    const welcome = await person.nextLine();
-    const start = `[SYSTEM] Welcome, ${name}! Active users (`;
-    assertEquals(welcome.slice(0, start.length), start, `${name}'s welcome`);
+    const line = await person.nextLine();
+    const isWelcome = line.startsWith(
+      `[SYSTEM] Welcome, ${name}! Active users`,
+    );
+    assert(
+      isWelcome,
+      `${name} should be welcomed, but sees:\n  ${short(line)}`,
+    );
     return person;
   }
 
@@ -97,37 +126,27 @@ export class TestServer {
     return people as { [Index in keyof Names]: Person };
   }
 
-  /** Everybody hangs up, the server stops, and nothing of it is left. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#listener.close();
-    for (const person of this.#people) person.hangsUp();
-    await this.room.shutDown();
-    await this.#serving;
-    await nextTurn();
+  /** Stops the server; resolves when nothing of it is left. */
+  stop(): Promise<void> {
+    return this.#stopped ??= this.#stop();
   }
 
-  /** The accept loop of the program, but one that knows when all is over. */
-  async #serve(): Promise<void> {
-    const served: Promise<void>[] = [];
-    try {
-      for (;;) served.push(serve(await this.#listener.accept(), this.room));
-    } catch {
-      await Promise.all(served); // the listener was closed
-    }
+  /** Everybody hangs up, and the server stops. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const person of this.#people) person.hangsUp();
+    await inTime(this.stop(), "The test, for the server to stop,");
   }
 }
 
+const encoder = new TextEncoder();
+
 /** A person at the other end of a connection, as with `nc`. */
 export class Person {
-  /** For messages of failed tests. */
-  name = "the newcomer";
-  readonly conn: Deno.TcpConn;
   #lines: AsyncGenerator<string>;
   #isGone = false;
 
-  constructor(conn: Deno.TcpConn) {
-    this.conn = conn;
-    this.#lines = readLines(conn);
+  constructor(readonly conn: Deno.TcpConn, public name = "the newcomer") {
+    this.#lines = linesFrom(conn);
   }
 
   /** The TCP port of this end: the number in `User_54321`. */
@@ -148,33 +167,44 @@ export class Person {
     }
   }
 
+  /** The next line on the screen, `undefined` when there is none to come. */
+  async nextLineOrEnd(): Promise<string | undefined> {
+    return (await inTime(this.#lines.next(), this.name)).value;
+  }
+
   /** The next line on the screen. Fails when there is none to come. */
   async nextLine(): Promise<string> {
-    const { value, done } = await inTime(this.#lines.next(), this.name);
-    if (done) fail(`${this.name} was hung up on`);
-    return value;
+    return await this.nextLineOrEnd() ?? fail(`${this.name} was hung up on`);
   }
 
   /** Fails unless exactly these lines are the next on the screen. */
   async hears(...lines: string[]): Promise<void> {
     for (const line of lines) {
-      assertEquals(await this.nextLine(), line, `on ${this.name}'s screen:`);
+      const seen = await this.nextLineOrEnd();
+      assertLine(seen, line, this.name);
     }
   }
 
-  /** Fails unless the server ends the connection now, with nothing more said. */
+  /** All lines up to one of these, or to the end. */
+  async hearsUntil(...last: string[]): Promise<string[]> {
+    const lines: string[] = [];
+    for (;;) {
+      const line = await this.nextLineOrEnd();
+      if (line === undefined) return lines;
+      lines.push(line);
+      if (last.includes(line)) return lines;
+    }
+  }
+
+  /** Fails unless the server hangs up now, with nothing more said. So do they. */
   async isHungUpOn(): Promise<void> {
-    const { value } = await inTime(this.#lines.next(), this.name);
-    assertEquals(
-      value,
-      undefined,
-      `${this.name} should be hung up on, but got:`,
-    );
+    assertLine(await this.nextLineOrEnd(), undefined, this.name);
+    this.hangsUp();
   }
 
   /** Says 'no more from me' and can still hear: half-close, a FIN. */
-  async endsInput(): Promise<void> {
-    await this.conn.closeWrite();
+  endsInput(): Promise<void> {
+    return this.conn.closeWrite();
   }
 
   /** Is gone, as if the program had been closed. */
@@ -184,22 +214,85 @@ export class Person {
   }
 }
 
-/** Fails with the complaint if the promise takes longer than that. */
+/** Framing once more, for a test must not ask whom it examines. */
+async function* linesFrom(conn: Deno.TcpConn): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(64 * 1024);
+  for (let rest = "";;) {
+    const count = await conn.read(buffer).catch(() => null);
+    const bytes = buffer.subarray(0, count ?? 0);
+    rest += decoder.decode(bytes, { stream: count !== null });
+    const lines = rest.split("\n");
+    rest = lines.pop()!;
+    yield* lines;
+    if (count === null) return;
+  }
+}
+
+/** The beginning of a line, with what cannot be seen written as an escape. */
+function short(line: string): string {
+  return JSON.stringify(line.length > 100 ? line.slice(0, 100) + "…" : line);
+}
+
+/** Fails, saying what somebody sees, unless it is that; undefined is the end. */
+export function assertLine(
+  seen: string | undefined,
+  expected: string | undefined,
+  who: string,
+): void {
+  if (seen === expected) return;
+  const should = expected === undefined
+    ? "should be hung up on"
+    : `should see:\n  ${short(expected)}`;
+  const sees = seen === undefined
+    ? "was hung up on"
+    : `sees:\n  ${short(seen)}`;
+  fail(`${who} ${should}\nbut ${sees}`);
+}
+
+/** Fails at the first line that is not as expected. */
+export function assertLines(
+  seen: string[],
+  expected: string[],
+  who: string,
+): void {
+  for (let n = 0; n < Math.max(seen.length, expected.length); n++) {
+    assertLine(seen[n], expected[n], `Line ${n + 1}: ${who}`);
+  }
+}
+
+/** Messages of that many characters, each with its number. */
+export function messages(count: number, chars = 1_000, filler = "x"): string[] {
+  return Array.from({ length: count }, (_, n) => {
+    const start = `${n} `;
+    return start + filler.repeat(chars - start.length);
+  });
+}
+
+/** The memory that a program has, in MB. Linux only: it asks /proc. */
+export async function memoryOf(pid: number): Promise<number> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`);
+  return Number(/VmRSS:\s*(\d+)/.exec(status)?.[1]) / 1_000;
+}
+
+/** Fails with the complaint if the promise takes longer than that, or fails. */
 export async function within<T>(
   ms: number,
   promise: Promise<T>,
   complaint: string,
 ): Promise<T> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    late.reject(new AssertionError(complaint));
-  }, ms);
+  const timer = setTimeout(() => late.reject(), ms);
   return await Promise.race([promise, late.promise])
+    .catch((error) => fail(complaint + (error ? ` (${error.message})` : "")))
     .finally(() => clearTimeout(timer));
 }
 
 /** Fails, saying who waited in vain, when PATIENCE_MS are over. */
 export function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
-  const complaint = `${who} waited ${PATIENCE_MS} ms in vain`;
-  return within(PATIENCE_MS, promise, complaint);
+  return within(
+    PATIENCE_MS,
+    promise,
+    `${who} waited ${PATIENCE_MS} ms in vain`,
+  );
 }
