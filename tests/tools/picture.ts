@@ -1,13 +1,13 @@
 /**
- * Makes tests/session.svg, the picture in the README, from a real run: a server
+ * Makes tests/tools/session.svg, the picture in the README, from a real run: a server
  * and two clients in tmux, and a third person with a bare TCP connection.
  *
- *     deno run -A tests/picture.ts
+ *     deno run -A tests/tools/picture.ts
  *
  * It needs tmux.
  */
 
-const ROOT = new URL("..", import.meta.url).pathname;
+const ROOT = new URL("../..", import.meta.url).pathname;
 const PICTURE = new URL("session.svg", import.meta.url).pathname;
 const SOCKET = `chat-picture-${Deno.pid}`;
 /** What the programs say must be on the screen by then. */

@@ -18,7 +18,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import process from "node:process";
-import { texts } from "../protocol.ts";
+import { texts } from "../../protocol.ts";
 
 /** How often everything is measured; shown are the medians. */
 const RUNS = 3;
@@ -82,7 +82,7 @@ interface Row {
 async function withServer<T>(work: (server: Server) => Promise<T>): Promise<T> {
   const child = new Deno.Command(Deno.execPath(), {
     args: `run --allow-net server.ts 0 --max-clients ${MAX_CLIENTS}`.split(" "),
-    cwd: new URL("..", import.meta.url),
+    cwd: new URL("../..", import.meta.url),
     stdin: "null",
     stdout: "piped",
   }).spawn();
