@@ -36,7 +36,8 @@ testNet(
     const [alice, bob] = await server.joinAll("alice", "bob");
     await alice.sends("\x07".repeat(100_000) + "\nstill here\n");
     await bob.hears("alice: still here");
-    await alice.hears(texts.messageTooLong);
+    await bob.says("after it");
+    await alice.hears(texts.messageTooLong, "bob: after it");
   },
 );
 
