@@ -18,14 +18,15 @@ import { nameKey, register, texts } from "./protocol.ts";
 import { DEFAULT_HOST, DEFAULT_PORT, GOODBYE_MS } from "./protocol.ts";
 
 const BACKLOG = 4_096; // connections not accepted yet; more have to try again
-const MAX_LEAVING = 1_000; // connections about to close; then newcomers wait
+const MAX_LEAVING = 1_000; // more connections, about to close; newcomers wait
+const NEWCOMERS_A_TURN = 16; // let in before those who are in have a turn
 const ACCEPT_AGAIN_MS = 100; // when nobody can be let in, look again so soon
 const WARN_AGAIN_MS = 60_000; // the time between two warnings about that
-const MAX_DEBT = 128 * 1024; // characters that not everybody has got; one waits
-const MIN_CHARGE = 128; // characters that a line costs at least, blank or not
-const STALL_LOOK_MS = 100; // so often, who waits looks for readers that stall
+const MAX_DEBT = 128 * 1024; // characters not delivered; their author waits
+const MIN_CHARGE = 128; // characters that each line costs at least
+const STALL_LOOK_MS = 100; // how often who waits looks for stalled readers
 const MAX_BEHIND = 500_000; // entries; a reader farther behind is disconnected
-const MAX_CHUNK = 32 * 1024; // characters in one write; the rest in the next
+const MAX_CHUNK = 64 * 1024; // characters in one write; the rest in the next
 const MAX_LISTED_NAMES = 20; // in a list of users; the others are counted
 const MAX_UNPRINTED = 1024 * 1024; // characters; further lines are dropped
 const encoder = new TextEncoder();
@@ -77,17 +78,16 @@ class Room {
   /** Lets people in until the listener is closed; then says goodbye to all. */
   async open(listener: Deno.TcpListener): Promise<void> {
     const { maxClients, warn } = this.options;
-    for (let warned = -Infinity;;) {
-      await timers.setImmediate(); // those who are in take turns with newcomers
+    for (let [n, warned] = [1, -Infinity];; n++) {
+      if (n % NEWCOMERS_A_TURN === 0) await timers.setImmediate();
       try {
         const isCrowded = this.#clients.size >= maxClients + MAX_LEAVING;
         if (isCrowded) await timers.setTimeout(ACCEPT_AGAIN_MS);
         else this.#serve(await listener.accept()).catch(warn);
       } catch (error) {
         if (error instanceof Deno.errors.BadResource) break; // closed
-        // any other error is that of a newcomer who is gone again
         const { code, message } = error as Error & { code?: string };
-        if (code !== "EMFILE" && code !== "ENFILE") continue;
+        if (code !== "EMFILE" && code !== "ENFILE") continue; // a newcomer's own
         if (performance.now() > warned + WARN_AGAIN_MS) {
           warned = performance.now();
           warn(`Cannot let anybody in: ${message}. A higher ulimit -n helps.`);
@@ -182,16 +182,16 @@ class Room {
   /**
    * Who causes work waits for it, and nobody else: its socket is not read until
    * everybody has got what is in the log by now. Meanwhile it disconnects readers
-   * that take nothing. (On loopback the kernel shows a megabyte at a time.)
+   * that take nothing. (On loopback, who takes under 1 MB in `stallMs` looks so.)
    */
   async #payDebt(client: Client): Promise<void> {
     const target = this.#end;
     const waitingSince = performance.now();
     const look = setInterval(() => {
-      const stalled = performance.now() + STALL_LOOK_MS - this.options.stallMs;
+      const latest = performance.now() + STALL_LOOK_MS - this.options.stallMs;
       for (const reader of this.#clients) {
         const since = Math.max(waitingSince, reader.writingSince ?? Infinity);
-        if (reader.position < target && since <= stalled) this.#close(reader);
+        if (reader.position < target && since <= latest) this.#close(reader);
       }
     }, STALL_LOOK_MS);
     while (this.#first < target && client.left === Infinity) {
@@ -212,7 +212,7 @@ class Room {
     client.timer = setTimeout(() => this.#close(client), GOODBYE_MS);
     if (lastWords) this.#append({ only: client, line: lastWords });
     client.left = this.#end;
-    if (client.name !== undefined && !lastWords) {
+    if (client.name !== undefined && !lastWords) { // at a stop nobody is told
       this.#members.delete(nameKey(client.name));
       this.#append({ line: texts.left(client.name) });
     }
@@ -224,7 +224,7 @@ class Room {
     if (!this.#clients.delete(client)) return;
     this.#leaving--;
     clearTimeout(client.timer);
-    client.position = Infinity;
+    [client.position, client.left] = [Infinity, -1]; // a late write is nothing
     client.conn.close();
     this.#planTurn();
   }
@@ -240,8 +240,8 @@ class Room {
     let slowest = this.#end;
     for (const client of this.#clients) {
       if (this.#end - client.position > MAX_BEHIND) this.#close(client);
-      const hasMore = client.position < this.#end || client.left < Infinity;
-      if (hasMore && client.writingSince === undefined) this.#wake(client);
+      const isDue = client.position < this.#end || client.left < Infinity;
+      if (isDue && client.writingSince === undefined) this.#wake(client);
       slowest = Math.min(slowest, client.position);
     }
     this.#log.splice(0, slowest - this.#first);
@@ -270,7 +270,7 @@ class Room {
   #wake(client: Client): void {
     const { position, joined, left, own } = client;
     const isShared = own < position && left === Infinity;
-    const key = joined === Infinity ? ~position : position; // hears nothing
+    const key = joined < Infinity ? position : -1 - position; // hears nothing
     let chunk = isShared ? this.#chunks.get(key) : undefined;
     if (!chunk) {
       const stop = Math.min(this.#end, left);
@@ -387,7 +387,7 @@ async function main(): Promise<void> {
   print("⏳ Waiting for clients to connect...");
   const warn = printTo(Deno.stderr);
   const stop = startServer(listener, { maxClients, print, warn });
-  const ending = Promise.withResolvers<void>(); // twice is once
+  const ending = Promise.withResolvers<void>(); // a second signal is nothing new
   const signals: Deno.Signal[] = ["SIGINT", "SIGHUP"];
   if (Deno.build.os !== "windows") signals.push("SIGTERM");
   for (const name of signals) Deno.addSignalListener(name, ending.resolve);
