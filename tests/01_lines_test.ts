@@ -99,7 +99,7 @@ testNet("lines: bytes that are no UTF-8 become U+FFFD", async () => {
   await bob.hears("alice: \uFFFDa\uFFFD", "alice: b");
 });
 
-testNet("lines: one that is longer than a read arrives whole", async () => {
+testNet("lines: a long one arrives whole", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const long = "你".repeat(1_000); // 3,000 bytes

@@ -8,10 +8,11 @@
  * up in the middle of another line, or nowhere. (A server with a thread for each
  * client needs a lock for both.)
  *
- * Try: join as `sleeper`, press Ctrl+Z, and let two others send much at once:
- * `(echo bob; yes bobobob | head -c 9000000) | nc 127.0.0.1 9999 > /dev/null`;
- * then wake the sleeper with `fg` and look for lines that are cut up. Without
- * nc, put `deno run --allow-net client.ts` in its place.
+ * Try: join as `sleeper` with `deno run --allow-net client.ts > seen.txt`, press
+ * Ctrl+Z, and let bob and carl (two terminals) send much at once:
+ * `(echo bob; yes $(printf 'x%.0s' $(seq 900)) | head -c 30000000) |
+ * deno run --allow-net client.ts > /dev/null`. Wake the sleeper with `fg`, end it,
+ * and count: `grep -vcE '^(bob|carl): x{900}$' seen.txt`.
  */
 
 import { assertEquals } from "@std/assert";

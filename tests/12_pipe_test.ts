@@ -14,7 +14,7 @@
  * server, and without one. Then with `2>/dev/null`, then with `>/dev/null`.
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, fail } from "@std/assert";
 import { testRun, TestServer, texts } from "./helpers.ts";
 import { failsToStart, FakeServer, Program, Server } from "./programs.ts";
 
@@ -88,7 +88,8 @@ ${texts.left("bob")}
   await connection.sends(lines);
   const end = await connection.nextLineOrEnd();
   assertEquals(end, undefined, "a half-close: the server may still speak");
-  await connection.says("bob: late");
+  await connection.says("bob: late")
+    .catch(() => fail("the client is gone, and does not hear bob"));
   connection.hangsUp();
   assertEquals(await endsWith(client, 0), lines + "bob: late\n");
 });

@@ -116,6 +116,7 @@ testTerminal("terminal: arrow up offers what I said, not my name", async () => {
 testTerminal("terminal: the hint comes when my name is accepted", async () => {
   await using server = new TestServer();
   await using alice = await Terminal.open(client(server.port));
+  await alice.shows("Enter your name"); // the prompt is there before it
   await alice.endsWith("Name:");
   const [, , connected, question] = await alice.rows();
   assertEquals(connected?.slice(-12), "✅ Connected!", "the third row");

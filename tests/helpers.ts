@@ -231,7 +231,10 @@ async function* linesFrom(conn: Deno.TcpConn): AsyncGenerator<string> {
 
 /** The beginning of a line, with what cannot be seen written as an escape. */
 function short(line: string): string {
-  return JSON.stringify(line.length > 100 ? line.slice(0, 100) + "…" : line);
+  const chars = [...line];
+  if (chars.length <= 100) return JSON.stringify(line);
+  const start = JSON.stringify(chars.slice(0, 100).join(""));
+  return `${start}… (${chars.length} characters)`;
 }
 
 /** Fails, saying what somebody sees, unless it is that; undefined is the end. */

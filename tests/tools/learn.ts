@@ -106,7 +106,12 @@ ${text.trim()}
 The lesson is lab/${step.tests}: its head says more.
 All commands are for lab/ (cd lab):
 
-${row("deno run --allow-net server.ts", "starts your server")}
+${
+    row(
+      "deno run --allow-net server.ts",
+      "starts your server (stop the old one: Ctrl+C)",
+    )
+  }
 ${row("deno run --allow-net client.ts", "starts your client")}
 ${row(`deno test -A ${step.tests}`, "its tests (also with --watch)")}
 ${row("deno task learn next", "goes on, if they are green")}
@@ -188,7 +193,7 @@ function begin(step: Step): void {
   replaceProgram(step.before);
   goTo(step);
   const number = step.isBeyond ? lastStep : step.number - 1;
-  console.log(`lab/ has the official program of step ${number} now: read it.
+  console.log(`lab/ has the official program of step ${number} now.
 Nothing outside lab/ is touched.\n`);
   showPage(step);
 }
@@ -197,7 +202,8 @@ async function main(): Promise<void> {
   const [command = "", argument, extra] = Deno.args;
   const isStep = /^\d+$/.test(command);
   const isKnown = isStep || ["", "next", "show", "take"].includes(command);
-  if (!isKnown || extra || argument && command !== "show") exit(2, USAGE);
+  if (!isKnown) exit(2, `Unknown "${command}". ${USAGE}`);
+  if (extra || argument && command !== "show") exit(2, USAGE);
   if (command === "show" && argument) {
     return console.log(findStep(argument).diff);
   }
