@@ -8,7 +8,7 @@
  * look at the whole line for each letter. And what comes from a server must
  * give no orders, take no time, and not look like what it is not.
  *
- * Try: in `#lift` of client.ts replace `rows` by 0; then type a long line in a
+ * Try: in `#draw` of client.ts replace `rows` by 0; then type a long line in a
  * window that is 30 columns wide. In `type` let each key go to readline by
  * itself; then paste a long text.
  */
@@ -188,3 +188,23 @@ testTerminal("screen: a gap makes no announcement of a message", async () => {
     await alice.endsWith("📨 bob: next", "You:");
   }
 });
+
+testTerminal(
+  "screen: after a paste of some rows the keys edit it",
+  async () => {
+    await using server = new TestServer();
+    await using alice = await Terminal.join(server.port, "alice", {
+      columns: 30,
+    });
+    await alice.paste("x".repeat(60));
+    await alice.press("Home", "a");
+    const mine = ["You: a" + "x".repeat(24), "x".repeat(30), "x".repeat(6)];
+    await alice.endsWith(
+      "Type messages and press Enter.",
+      " Type 'quit' to exit.",
+      ...mine,
+    );
+    await alice.press("C-k");
+    await alice.endsWith(" Type 'quit' to exit.", "You: a");
+  },
+);

@@ -61,7 +61,6 @@ export interface TerminalOptions {
 /** A window with a program in it. */
 export class Terminal {
   readonly #socket: string;
-  static #count = 0;
 
   private constructor(socket: string) {
     this.#socket = socket;
@@ -72,7 +71,7 @@ export class Terminal {
     program: string,
     { columns = 80, env = "-u NO_COLOR" }: TerminalOptions = {},
   ): Promise<Terminal> {
-    const socket = `chat-test-${Deno.pid}-${++Terminal.#count}`;
+    const socket = `chat-test-${crypto.randomUUID()}`;
     const script = `sh -c 'echo pid $$; exec env ${env} ${program}'
       echo "exit $?"
       case $(stty -a) in
@@ -94,7 +93,12 @@ export class Terminal {
   ): Promise<Terminal> {
     const program = client(port, "--name", name);
     const terminal = await Terminal.open(program, options);
-    await terminal.shows("Welcome", "You:");
+    try {
+      await terminal.shows("Welcome", "You:");
+    } catch (error) {
+      await terminal[Symbol.asyncDispose]();
+      throw error;
+    }
     return terminal;
   }
 
