@@ -14,11 +14,11 @@
  * `yes x`).
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, fail } from "@std/assert";
 import { createConnection } from "node:net";
 import { startServer } from "../server.ts";
-import { type Person, testNet, testRun, TestServer } from "./helpers.ts";
-import { texts, within } from "./helpers.ts";
+import { fakeListener, type Person, testNet, testRun } from "./helpers.ts";
+import { TestServer, texts, turn, within } from "./helpers.ts";
 import { Server } from "./programs.ts";
 
 const UNIX = ["linux", "darwin"]; // they have `ulimit` and SIGSTOP
@@ -68,26 +68,12 @@ function visit(): Deno.TcpConn {
 }
 
 Deno.test("turns: newcomers take turns with those who are in", async () => {
-  const closed = Promise.withResolvers<void>();
-  let accepted = 0;
-  async function accept(): Promise<Deno.TcpConn> {
-    if (accepted < 1_000) return accepted++, visit(); // they are here already
-    await closed.promise;
-    throw new Deno.errors.BadResource();
-  }
-  const listener = {
-    accept,
-    close: closed.resolve,
-    async *[Symbol.asyncIterator]() {
-      try {
-        for (;;) yield await accept();
-      } catch {
-        // as of a real listener: when it is closed, no more come
-      }
-    },
-  } as unknown as Deno.TcpListener;
+  let accepted = 0; // they are all here already
+  const listener = fakeListener(() => {
+    return accepted < 1_000 ? (accepted++, visit()) : undefined;
+  });
   const stop = startServer(listener);
-  await new Promise((resolve) => setImmediate(resolve)); // a turn for others
+  await turn();
   const first = accepted;
   await stop();
   assert(first < 100, `${first} newcomers before anybody else gets a turn`);
@@ -138,7 +124,10 @@ testRun("turns: when the files run out the room goes on", async () => {
   const [alice, bob] = [await server.join("alice"), await server.join("bob")];
   for (let round = 0; round < 3; round++) {
     const crowd = [];
-    for (let n = 0; n < 80; n++) crowd.push(await server.connect());
+    for (let n = 0; n < 80; n++) {
+      const gone = () => fail("80 came, and the server has ended");
+      crowd.push(await server.connect().catch(gone));
+    }
     await alice.says("Quite a crowd out there");
     await within(
       3_000,

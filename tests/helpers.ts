@@ -299,3 +299,32 @@ export function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
     `${who} waited ${PATIENCE_MS} ms in vain`,
   );
 }
+
+/** A turn of the event loop for everybody else. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A listener that lets in whoever is there; until it is closed, it waits. */
+export function fakeListener(
+  next: () => Deno.TcpConn | undefined,
+): Deno.TcpListener {
+  const closed = Promise.withResolvers<void>();
+  async function accept(): Promise<Deno.TcpConn> {
+    const conn = next();
+    if (conn) return conn;
+    await closed.promise;
+    throw new Deno.errors.BadResource();
+  }
+  return {
+    accept,
+    close: closed.resolve,
+    async *[Symbol.asyncIterator]() {
+      try {
+        for (;;) yield await accept();
+      } catch {
+        // as of a real listener: when it is closed, no more come
+      }
+    },
+  } as unknown as Deno.TcpListener;
+}
