@@ -134,7 +134,7 @@ export class TestServer {
   /** Everybody hangs up, and the server stops. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const person of this.#people) person.hangsUp();
-    await inTime(this.stop(), "The test, for the server to stop,");
+    await inTime(this.stop(), "The test", "the server to stop");
   }
 }
 
@@ -168,8 +168,8 @@ export class Person {
   }
 
   /** The next line on the screen, `undefined` when there is none to come. */
-  async nextLineOrEnd(): Promise<string | undefined> {
-    return (await inTime(this.#lines.next(), this.name)).value;
+  async nextLineOrEnd(awaited = "a line"): Promise<string | undefined> {
+    return (await inTime(this.#lines.next(), this.name, awaited)).value;
   }
 
   /** The next line on the screen. Fails when there is none to come. */
@@ -180,16 +180,17 @@ export class Person {
   /** Fails unless exactly these lines are the next on the screen. */
   async hears(...lines: string[]): Promise<void> {
     for (const line of lines) {
-      const seen = await this.nextLineOrEnd();
+      const seen = await this.nextLineOrEnd(`the line\n  ${short(line)}`);
       assertLine(seen, line, this.name);
     }
   }
 
   /** All lines up to one of these, or to the end. */
   async hearsUntil(...last: string[]): Promise<string[]> {
+    const awaited = last.map(short).join(" or ") || "the end";
     const lines: string[] = [];
     for (;;) {
-      const line = await this.nextLineOrEnd();
+      const line = await this.nextLineOrEnd(awaited);
       if (line === undefined) return lines;
       lines.push(line);
       if (last.includes(line)) return lines;
@@ -231,7 +232,7 @@ async function* linesFrom(conn: Deno.TcpConn): AsyncGenerator<string> {
 
 /** The beginning of a line, with what cannot be seen written as an escape. */
 function short(line: string): string {
-  const chars = [...line];
+  const chars = line.length <= 100 ? [] : [...line]; // an emoji counts once
   if (chars.length <= 100) return JSON.stringify(line);
   const start = JSON.stringify(chars.slice(0, 100).join(""));
   return `${start}… (${chars.length} characters)`;
@@ -291,13 +292,14 @@ export async function within<T>(
     .finally(() => clearTimeout(timer));
 }
 
-/** Fails, saying who waited in vain, when PATIENCE_MS are over. */
-export function inTime<T>(promise: Promise<T>, who: string): Promise<T> {
-  return within(
-    PATIENCE_MS,
-    promise,
-    `${who} waited ${PATIENCE_MS} ms in vain`,
-  );
+/** Fails, saying who waited in vain, and for what, after PATIENCE_MS. */
+export function inTime<T>(
+  promise: Promise<T>,
+  who: string,
+  awaited: string,
+): Promise<T> {
+  const complaint = `${who} waited ${PATIENCE_MS} ms in vain for ${awaited}`;
+  return within(PATIENCE_MS, promise, complaint);
 }
 
 /** A turn of the event loop for everybody else. */

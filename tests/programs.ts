@@ -46,7 +46,7 @@ export class Pipe {
     for (;;) {
       const match = pattern.exec(this.text);
       if (match) return match;
-      const isOpen = await inTime(this.more(), `whoever looks for ${pattern}`);
+      const isOpen = await inTime(this.more(), "The test", `${pattern}`);
       assert(isOpen, `No ${pattern} before the end, only: ${this.text}`);
     }
   }
@@ -137,7 +137,8 @@ export class Program {
         this.stderr.toEnd(),
         this.#child.status,
       ]),
-      `whoever started ${this.#command}`,
+      "The test",
+      `${this.#command} to end`,
     );
     return { code, stdout: timeless(stdout), stderr: timeless(stderr) };
   }
@@ -219,7 +220,7 @@ export class FakeServer {
 
   /** The next client that connects. */
   async accept(): Promise<Person> {
-    const conn = await inTime(this.#listener.accept(), "the fake server");
+    const conn = await inTime(this.#listener.accept(), "The test", "a client");
     const client = new Person(conn, "the fake server");
     this.#clients.push(client);
     return client;
@@ -241,7 +242,11 @@ export async function failsToStart(
   await using program = new Program(args, { input: "" });
   const command = `deno run ${args.join(" ")}`;
   // a server that starts all the same would not end by itself
-  const hasStarted = await inTime(program.stdout.more(), command);
+  const hasStarted = await inTime(
+    program.stdout.more(),
+    "The test",
+    `${command} to end`,
+  );
   if (hasStarted) program.kill("SIGTERM");
   const { stderr, ...rest } = await program.ends();
   assertEquals(rest, { code, stdout: "" }, command);

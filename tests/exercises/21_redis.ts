@@ -19,16 +19,17 @@
  * subscribed may still ask; what is published comes as a list that begins with
  * `>`. Ask without waiting for earlier answers: they come in the same order.
  *
- * Names are unique everywhere: `SET key server NX PX 3000` takes one if nobody
- * has it (the key from `nameKey`), and it expires unless its server renews it in
- * time. Between this `SET` and the join there is a gap. Who hangs up in it, or
- * whose server dies, leaves a name that nobody has; it expires. If the server
- * sleeps so long that it expires first, somebody else may take it: look whose a
- * name is when you renew it, and say goodbye to who has lost it.
+ * Names are unique everywhere: `SET key 1 NX PX 3000` takes one if nobody has it
+ * (the key from `nameKey`). It expires unless its server sets it again in time.
+ * Between this `SET` and the join there is a gap. If the server dies in it, the
+ * name is taken and nobody has it, until it expires. If a server sleeps, or is
+ * cut off from Redis, its people's names expire, too, and somebody else may take
+ * one. When it is back, it says goodbye to who has lost a name.
  *
  * A server that stops takes its people along: they leave at the others, and
  * their names are free. One that is killed tells nobody: who is not heard of for
- * 3 seconds has left. Who looks after them may be late; who says so is Redis.
+ * 3 seconds has left. Whichever server notices tells Redis, and Redis tells all:
+ * so they leave everywhere at the same place among the lines.
  *
  * When Redis is gone there is no order, so nobody speaks, and no name is given:
  *
@@ -204,7 +205,7 @@ testRedis("kill -9 of a server, and its people leave", async (chat) => {
       !answer.includes("Welcome")
     );
   }
-  await inTime(tries(), "Whoever wants the name of somebody who is gone");
+  await inTime(tries(), "The new alice", "the name of one who is gone");
   assertLine(answer, texts.welcome("alice", "alice", "bob"), "the new alice");
 });
 
