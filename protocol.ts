@@ -24,7 +24,7 @@ export const MAX_MESSAGE_CHARS = 1_000;
 /** UTF-16 units in a line; the rest is thrown away, what is left is refused. */
 export const MAX_LINE_LENGTH = 64 * 1024;
 /** Lines that all who send much get into one turn of the event loop. */
-export const MAX_LINES_A_TURN = 1_000;
+export const MAX_LINES_A_TURN = 1_024;
 /** How long what is on its way to a leaver may take; then it is lost. */
 export const GOODBYE_MS = 1_000;
 
