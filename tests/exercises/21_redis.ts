@@ -8,40 +8,38 @@
  * Order needs one place. If each server told its own people first and the other
  * server then, alice would see her line before bob's, and bob his before hers.
  * So a server tells only the broker (`PUBLISH`), and appends to its log what
- * comes back (`SUBSCRIBE`), what its own people said included: the broker has
- * one thread, and tells all in one order. Without `--redis` nothing changes.
+ * comes back (`SUBSCRIBE`), even what its own people said: the broker has one
+ * thread, and tells all in one order. Without `--redis` nothing changes.
  *
  * RESP, the protocol of Redis, frames by length where ours frames by newline:
  * `$5\r\nhello\r\n` is a text of five bytes, `*2\r\n` begins a list of two. That
  * buys texts that hold any byte, and nobody searches in them. It costs that one
  * must know the length before one begins, that no person can type it with `nc`,
- * and that one wrong length spoils all that follows. After `HELLO 3` who has
- * subscribed may still ask; what is published comes as a list that begins with
- * `>`. Ask without waiting for earlier answers: they come in the same order.
+ * and that one wrong length spoils all that follows. A command is a list of such
+ * texts. After `HELLO 3` who has subscribed may still ask; answers begin with
+ * `+ : - _` too (done, number, error, nothing), or `%`, a list of pairs. What is
+ * published, and the answer to `SUBSCRIBE`, is a list that begins with `>`. Ask
+ * without waiting for earlier answers: they come in the same order.
  *
  * Names are unique everywhere: `SET key 1 NX PX 3000` takes one if nobody has it
  * (the key from `nameKey`). It expires unless its server sets it again in time.
- * Between this `SET` and the join there is a gap. If the server dies in it, the
- * name is taken and nobody has it, until it expires. If a server sleeps, or is
- * cut off from Redis, its people's names expire, too, and somebody else may take
- * one. When it is back, it says goodbye to who has lost a name.
+ * Between this `SET` and the join there is a gap: if the server dies in it, the
+ * name is taken and nobody has it, until it expires. A server that was cut off
+ * from Redis may find that others have names of its people: it sends these away.
  *
  * A server that stops takes its people along: they leave at the others, and
  * their names are free. One that is killed tells nobody: who is not heard of for
- * 3 seconds has left. Whichever server notices tells Redis, and Redis tells all:
- * so they leave everywhere at the same place among the lines.
+ * 3 seconds has left, and all hear so at the same place among the lines.
  *
- * When Redis is gone there is no order, so nobody speaks, and no name is given:
+ * When Redis is gone, or says nothing for 2 seconds, there is no order: nobody
+ * speaks, no name is given, nobody leaves. All see once, and who speaks, again:
  *
  *     < [SYSTEM] The chat is interrupted: what was said last may be lost.
  *
- * All see it once, and who speaks now, again. A newcomer's name is refused: `The
- * name carol cannot be had now. Enter another name:`. Nobody leaves. When Redis
+ * A newcomer's name is refused: `The name carol cannot be had now.` When Redis
  * is back, all see `[SYSTEM] The chat goes on.`, and nothing else. What was said
- * last is lost or not, nobody knows: who says it again may say it twice.
- *
- * Whoever floods waits until the lines came back, as in lesson 8. Begin with
- * `#append`: what calls it now, and what will when the broker has spoken?
+ * last is lost or not, nobody knows. Whoever floods waits until the lines came
+ * back. Begin with `#append`: what calls it now, and what will?
  *
  *     deno task learn 21        (or: deno test -A tests/exercises/21_redis.ts)
  */
@@ -226,10 +224,17 @@ testRedis("kill -9 of Redis, and a new one", async (chat) => {
 });
 
 testRedis("a Redis that does not answer is gone, too", async (chat) => {
+  const { alice, bob } = chat;
   await chat.signalRedis("SIGSTOP");
-  await chat.alice.hears(APART);
+  for (const person of [alice, bob]) await person.hears(APART);
+  for (let n = 0; n < 3; n++) {
+    await alice.says("Hello?");
+    await alice.hears(APART);
+  }
   await chat.signalRedis("SIGCONT");
-  await chat.alice.hears(TOGETHER);
+  for (const person of [alice, bob]) await person.hears(TOGETHER);
+  await alice.says("There you are!");
+  await bob.hears("alice: There you are!");
 });
 
 testRedis("a flood arrives once, in order; others speak", async (chat) => {
