@@ -171,6 +171,7 @@ export class Server extends Program {
     try {
       const [, port] = await server.stdout.shows(/Listening on .+:(\d+)\n/);
       server.port = Number(port);
+      if (options?.openFiles) await hasFiles(server.pid);
       return server;
     } catch (error) {
       await server[Symbol.asyncDispose]();
@@ -208,6 +209,21 @@ export class Server extends Program {
   override async [Symbol.asyncDispose](): Promise<void> {
     for (const person of this.#people) person.hangsUp();
     await super[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * Half a second after its start Deno 2.9 makes a pair of sockets for itself, to
+ * catch SIGUSR1, and ends the program if it cannot ("Deno has panicked"). So the
+ * files must not run out before. Linux only: it asks /proc.
+ */
+async function hasFiles(pid: number): Promise<void> {
+  const SIGUSR1 = 1n << 9n; // in the set of the signals that are caught
+  for (let n = 0; Deno.build.os === "linux" && n < 200; n++) { // 2 s at most
+    const status = await Deno.readTextFile(`/proc/${pid}/status`);
+    const caught = /SigCgt:\s*(\w+)/.exec(status)?.[1];
+    if (BigInt(`0x${caught}`) & SIGUSR1) return;
+    await new Promise((done) => setTimeout(done, 10));
   }
 }
 
