@@ -48,9 +48,9 @@ type Chunk = { bytes: Uint8Array; end: number };
 /** One connection, from accept to close. */
 class Client {
   name?: string; // set when a name has been accepted: then it is a member
-  joined = Infinity; // it hears nothing of the chat before this entry
-  left = Infinity; // it hears nothing at all from this entry on
-  own = -1; // the last entry that it wrote, or that is for it only
+  joinedAt = Infinity; // it hears nothing of the chat before this entry
+  leftAt = Infinity; // it hears nothing at all from this entry on
+  lastOwn = -1; // the last entry that it wrote, or that is for it only
   debt = 0; // what it has caused and not everybody has got, in characters
   writingSince?: number; // when the write that is under way began, if one is
   timer?: ReturnType<typeof setTimeout>; // ends it, or its goodbye
@@ -106,7 +106,7 @@ class Room {
       conn.setNoDelay(true); // lines are gathered here, not by the kernel
       conn.setKeepAlive(true); // a cable pulled out is noticed one day
       for await (const line of readLines(conn)) {
-        if (client.left === Infinity) this.#hear(client, line);
+        if (client.leftAt === Infinity) this.#hear(client, line);
         if (client.debt > MAX_DEBT) await this.#payDebt(client);
       }
     } finally {
@@ -131,7 +131,7 @@ class Room {
 
   /** A line of a client is its name, or something to say. It has its price. */
   #hear(client: Client, line: string): void {
-    if (this.#first > client.own) client.debt = 0; // everybody has got it
+    if (this.#first > client.lastOwn) client.debt = 0; // everybody has got it
     client.debt += Math.max(line.length, MIN_CHARGE);
     if (client.name === undefined) this.#join(client, line);
     else this.#say(client, line);
@@ -146,7 +146,7 @@ class Room {
     }
     const name = client.name = answer.name;
     clearTimeout(client.timer);
-    client.joined = this.#end;
+    client.joinedAt = this.#end;
     // listed are the newcomer and those who are here longest
     const others = this.#members.keys().take(MAX_LISTED_NAMES - 1);
     const keys = [nameKey(name), ...others].sort();
@@ -172,7 +172,7 @@ class Room {
 
   #append(entry: Entry, printed = entry.line): void {
     const owner = entry.only ?? entry.author;
-    if (owner) owner.own = this.#end;
+    if (owner) owner.lastOwn = this.#end;
     if (!entry.only) this.options.print(printed);
     this.#log.push(entry);
     this.#end++;
@@ -182,7 +182,7 @@ class Room {
   /**
    * Who causes work waits for it, and nobody else: its socket is not read until
    * everybody has got what is in the log by now. Meanwhile it disconnects readers
-   * that take nothing. (On loopback, who takes under 1 MB in `stallMs` looks so.)
+   * that take nothing. (On loopback, under 1 MB in `stallMs` looks like nothing.)
    */
   async #payDebt(client: Client): Promise<void> {
     const target = this.#end;
@@ -194,7 +194,7 @@ class Room {
         if (reader.position < target && since <= latest) this.#close(reader);
       }
     }, STALL_LOOK_MS);
-    while (this.#first < target && client.left === Infinity) {
+    while (this.#first < target && client.leftAt === Infinity) {
       await this.#turned.promise;
     }
     clearInterval(look);
@@ -206,12 +206,12 @@ class Room {
    * close a socket with unread bytes resets it, and can destroy the last words.
    */
   #leave(client: Client, lastWords?: string): void {
-    if (client.left < Infinity) return;
+    if (client.leftAt < Infinity) return;
     this.#leaving++;
     clearTimeout(client.timer);
     client.timer = setTimeout(() => this.#close(client), GOODBYE_MS);
     if (lastWords) this.#append({ only: client, line: lastWords });
-    client.left = this.#end;
+    client.leftAt = this.#end;
     if (client.name !== undefined && !lastWords) { // at a stop nobody is told
       this.#members.delete(nameKey(client.name));
       this.#append({ line: texts.left(client.name) });
@@ -224,7 +224,7 @@ class Room {
     if (!this.#clients.delete(client)) return;
     this.#leaving--;
     clearTimeout(client.timer);
-    [client.position, client.left] = [Infinity, -1]; // a late write is nothing
+    [client.position, client.leftAt] = [Infinity, -1]; // a late write is nothing
     client.conn.close();
     this.#planTurn();
   }
@@ -240,7 +240,7 @@ class Room {
     let slowest = this.#end;
     for (const client of this.#clients) {
       if (this.#end - client.position > MAX_BEHIND) this.#close(client);
-      const isDue = client.position < this.#end || client.left < Infinity;
+      const isDue = client.position < this.#end || client.leftAt < Infinity;
       if (isDue && client.writingSince === undefined) this.#wake(client);
       slowest = Math.min(slowest, client.position);
     }
@@ -257,8 +257,8 @@ class Room {
         client.writingSince = performance.now();
         at += await client.conn.write(bytes.subarray(at)); // perhaps a part
       }
-      client.position = end < client.left ? end : Infinity;
-      if (end === client.left) await client.conn.closeWrite(); // sends a FIN
+      client.position = end < client.leftAt ? end : Infinity;
+      if (end === client.leftAt) await client.conn.closeWrite(); // sends a FIN
     } catch {
       client.position = Infinity; // it reads no more, but may have said more
     }
@@ -268,22 +268,22 @@ class Room {
 
   /** Packs what an idle reader hears next: once for all who hear the same. */
   #wake(client: Client): void {
-    const { position, joined, left, own } = client;
-    const isShared = own < position && left === Infinity;
-    const key = joined < Infinity ? position : -1 - position; // hears nothing
+    const { position, joinedAt, leftAt, lastOwn } = client;
+    const isShared = lastOwn < position && leftAt === Infinity;
+    const key = joinedAt < Infinity ? position : -1 - position; // hears nothing
     let chunk = isShared ? this.#chunks.get(key) : undefined;
     if (!chunk) {
-      const stop = Math.min(this.#end, left);
+      const stop = Math.min(this.#end, leftAt);
       let [text, end] = ["", position];
       for (; end < stop && text.length < MAX_CHUNK; end++) {
         const { line, author, only } = this.#log[end - this.#first]!;
-        const isForAll = !only && end >= joined && author !== client;
+        const isForAll = !only && end >= joinedAt && author !== client;
         if (isForAll || only === client) text += line + "\n";
       }
       chunk = { bytes: encoder.encode(text), end };
       if (isShared) this.#chunks.set(key, chunk);
     }
-    const isHeard = chunk.bytes.length > 0 || chunk.end === left;
+    const isHeard = chunk.bytes.length > 0 || chunk.end === leftAt;
     if (isHeard) this.#write(client, chunk);
     else client.position = chunk.end;
   }
