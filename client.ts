@@ -1,214 +1,624 @@
 /**
- * The chat client: what you type goes to the server, what it says comes back.
+ * The chat client. It sends what a user types, and shows what the server sends.
  *
  *     deno run --allow-net client.ts
  *     deno run --allow-net client.ts 192.168.1.7:9999 --name alice
  *     printf 'alice\nhi\n' | deno run --allow-net client.ts
  *
- * Two ways lead through it, and neither waits for the other:
+ * A conversation has two pipelines, one for each direction of the connection:
  *
- *     out   keys → Screen.type → readline ─┬→ Chat.say → socket
- *           in a pipe, stdin → readLines ──┘
- *     in    socket → readLines → Chat.lines ┬→ decorate → Screen.print
- *                                           └→ stdout, in a pipe
+ *     out    input → lines → Conversation.#send → socket
+ *     in     socket → lines → safe lines → Conversation.#receive → output
+ *
+ * In a pipe, as in the third command, the input is stdin and the output is stdout.
+ * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
+ * presses, and shows each line that comes in above the line that is being typed.
+ *
+ * Only `main` exits. Every other function returns, or throws, how it has ended.
  */
 
-// deno-lint-ignore-file no-control-regex
 import { parseArgs } from "@std/cli/parse-args";
 import { stdout } from "node:process";
-import { Interface } from "node:readline";
+import { createInterface, type Interface as Readline } from "node:readline";
 import { PassThrough } from "node:stream";
-import { cleanText, formatAddress, isTooLong, parsePort } from "./protocol.ts";
-import { isWelcome, nameKey, readLines, refusalReason } from "./protocol.ts";
-import { DEFAULT_HOST, DEFAULT_PORT, GOODBYE_MS, texts } from "./protocol.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  announcements,
+  DEFAULT_HOST,
+  DEFAULT_PORT,
+  formatAddress,
+  hasMoreCharsThan,
+  isConnectionError,
+  isWelcome,
+  MAX_MESSAGE_CHARS,
+  mayBeCut,
+  nameKey,
+  parsePort,
+  parseRefusal,
+  readLines,
+  sanitize,
+} from "./protocol.ts";
 
-const CONNECT_MS = 10_000; // to connect; a slower server is given up, status 1
-const ANSWER_MS = 5_000; // to answer a name, or to hang up when we have left
-const SEND_MS = 60_000; // to take a line: in a full room it makes us wait
-const COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96]; // yellow is [SYSTEM]'s
-const HINT = "Type messages and press Enter. Type 'quit' to exit.";
-const TOO_LONG = "A message has at most 1,000 characters: it was not sent.";
+// ------------------------------------------------------------- the conversation
+
+/** How a conversation, or the whole program, has ended. */
+export interface Ending {
+  /** The exit status: 0 if all is well. */
+  status: number;
+  /** A sentence for the user, if there is something to explain. */
+  message?: string;
+}
+
+/** Where a conversation is shown. */
+export interface Output {
+  /** Shows a line from the server. The next line is received after that. */
+  show(line: string): void | Promise<void>;
+  /** Shows a sentence of the client itself. */
+  remark(sentence: string): void;
+}
+
+/** The options of a conversation. */
+export interface ChatOptions {
+  /** The lines that the user types. Each one is a name, until one is accepted. */
+  input: ReadableStream<string>;
+  /** Where the lines from the server are shown. */
+  output: Output;
+  /** Whether the user can type another name if one is refused. */
+  canTryAgain: boolean;
+  /** Milliseconds that the server may be silent when it has to answer a name. */
+  answerTimeoutMs?: number;
+  /** Milliseconds that the server may be silent when it has to accept a message. */
+  sendTimeoutMs?: number;
+}
+
+const ANSWER_TIMEOUT_MS = 5_000;
+/** It is long, because a server makes a member wait while receivers are slow. */
+const SEND_TIMEOUT_MS = 60_000;
+
+/** Whoever types this leaves. It is not sent. In a pipe, only a member can do so. */
 const QUIT = /^\s*\/?quit\s*$/;
-/** Orders to a terminal; without their ESC they would be litter. */
-const ORDERS = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*/g;
 
-const encode = (line: string) => new TextEncoder().encode(line + "\n");
-/** One line for the person, not for a program that reads stdout. */
-const status = (text: string) =>
-  console.error(`[${new Date().toTimeString().slice(0, 8)}] ${text}`);
-let screen: Screen | undefined; // at a terminal; it must be restored at the end
+const MESSAGE_TOO_LONG = `A message has at most ${
+  MAX_MESSAGE_CHARS.toLocaleString("en")
+} characters: it was not sent.`;
+const SERVER_SILENT = "The server does not answer.";
+const SERVER_GONE = "The server is gone: it ended. Check that it is running.";
 
-/** The one end of the program. 0 is well; 1 and 2 say what was wrong. */
-function end(code: number, message?: string): never {
-  screen?.restore();
-  if (message) console[code === 0 ? "log" : "error"](message);
-  Deno.exit(code);
-}
+/** If the server ends the connection after one of these, it has said why. */
+const EXPLANATIONS = [
+  announcements.chatFull,
+  announcements.noNameInTime,
+  announcements.notAWebServer,
+  announcements.shutdown,
+];
 
-/** The conversation. We trust no server: its text is cleaned. */
-class Chat {
-  isMember = false; // a name was accepted; until then all that we say is one
-  hasLeft = false;
-  #said = Promise.resolve();
-  #asked = Promise.withResolvers<void>(); // for a name, until it is answered
-  constructor(readonly conn: Deno.TcpConn) {}
-
-  /** Says one line after the other, nothing while a name is not answered. */
-  say(line: string): Promise<void> | void {
-    if (this.hasLeft) return;
-    if (QUIT.test(line)) return (screen ?? this).leave();
-    const asked = this.#asked;
-    return this.#said = this.#said.then(async () => {
-      // it was typed for the chat; after a refusal it would be the next name
-      if (asked !== this.#asked) return screen?.print(`Not sent: ${line}`);
-      const text = cleanText(line);
-      if (this.isMember && isTooLong(text)) return status(TOO_LONG);
-      const ms = this.isMember ? SEND_MS : ANSWER_MS;
-      const timer = setTimeout(() => end(1, "The server does not answer."), ms);
-      await ReadableStream.from([encode(text)])
-        .pipeTo(this.conn.writable, { preventClose: true }).catch(() => {});
-      await asked.promise;
-      clearTimeout(timer);
-    });
-  }
-
-  /** Half-close: no more from us, but we hear what is on its way to us. */
-  leave(): void {
-    this.hasLeft = true;
-    this.#said.then(() => this.conn.closeWrite()).catch(() => {});
-    setTimeout(() => end(1, "The server does not hang up."), ANSWER_MS);
-  }
-
-  /** What the server says. When it ends, so does the program. */
-  async *lines(): AsyncGenerator<string> {
-    let last = "";
-    for await (const line of readLines(this.conn)) {
-      yield last = cleanText(line.replace(ORDERS, ""));
-      const isRefused = !this.isMember && refusalReason(last);
-      this.isMember ||= isWelcome(last);
-      if (this.isMember || isRefused) this.#asked.resolve();
-      if (isRefused) this.#asked = Promise.withResolvers();
-    }
-    if ([texts.full, texts.noName, texts.shutdown].includes(last)) end(1);
-    if (this.hasLeft) end(0);
-    end(1, "The server is gone: it ended. Check that it is running.");
-  }
-}
-
-/** In a pipe: a filter, with the server's lines as they are. */
-async function runFilter(chat: Chat): Promise<void> {
-  readLines(Deno.stdin)
-    .pipeTo(new WritableStream({ write: (line) => chat.say(line) }))
-    .then(() => chat.leave());
-  const output = Deno.stdout.writable.getWriter();
-  for await (const line of chat.lines()) {
-    await output.write(encode(line)).catch((error) => {
-      if (error instanceof Deno.errors.BrokenPipe) end(0); // fine: | head
-      end(1, `Cannot write what was said: ${error.message}`);
-    });
-    const refusal = !chat.isMember && refusalReason(line);
-    if (refusal) end(1, `Cannot join: ${refusal} Choose another name.`);
-  }
-}
-
-// A gap could fill up the row, and make what follows look like an announcement.
-// (So can letters: then only the colour tells.)
-const GAPS = /[\s\u115f\u1160\u200b-\u200d\u2060\u2800\u3164\uffa0]{5,}/g;
-
-/** A line for a person: who speaks can be seen at a glance. */
-function decorate(line: string): string {
-  const text = line.replace(GAPS, "    ");
-  const [, name = "", said] = /^([^ ]{1,40})(: .*)$/.exec(text) ?? [];
-  if (Deno.noColor) return name ? `📨 ${text}` : text;
-  if (!name) return `\x1b[33m${text}\x1b[0m`;
-  const sum = encode(nameKey(name)).reduce((sum, byte) => sum + byte);
-  return `📨 \x1b[${COLORS[sum % COLORS.length]}m${name}\x1b[0m${said}`;
-}
-
-/** A key, as a terminal sends it, or so many letters that they are pasted. */
-const KEYS = /\x1b[[O]?[0-?]{0,8}[^]?|[^\x00-\x1f\x7f]{16,}|[^]/gu;
+const encoder = new TextEncoder();
 
 /**
- * A line that is being typed, and lines that come in above it. readline edits
- * and draws it, but knows not what else is written, nor always in which row it
- * is: so once in a turn what came in goes over it, and it is drawn anew below.
+ * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * Not handled: joined emoji and the marks of some scripts (Thai, Devanagari):
- * readline and terminals differ on their width; a line taller than the window;
- * a window resized while lines come in. They leave pieces of the prompt behind,
- * a full row an empty one. Whether a terminal is dumb (TERM) we may not ask.
+ * @throws whatever the input or the output throws.
  */
-class Screen extends Interface {
-  #above = ""; // what came in and is not written yet
-  constructor(readonly chat: Chat, readonly keys = new PassThrough()) {
-    super(keys, stdout, void 0, true);
-    this.on("SIGINT", this.leave).on("close", this.leave);
-    this.on("SIGTSTP", () => {}); // Ctrl+Z: we may send no signals
-    this.on("history", (said) => chat.isMember || said.shift()); // no names
-    this.on("line", (line) => chat.say(line)).on("line", this.#draw);
-    stdout.prependListener("resize", this.#draw).on("error", this.leave);
-    Deno.stdin.setRaw(true);
-    screen = this;
-    this.#draw();
-  }
+export function chat(
+  conn: Deno.TcpConn,
+  options: ChatOptions,
+): Promise<Ending> {
+  const conversation = new Conversation(conn, {
+    answerTimeoutMs: ANSWER_TIMEOUT_MS,
+    sendTimeoutMs: SEND_TIMEOUT_MS,
+    ...options,
+  });
+  return conversation.run();
+}
 
-  type(text: string): void {
-    for (const key of text.replaceAll("\t", " ").match(KEYS) ?? []) {
-      if (this.chat.hasLeft) return;
-      Object.assign(this, { prevRows: this.getCursorPos().rows }); // see above
-      const isOver = this.chat.isMember && isTooLong(this.line);
-      if (isOver && /[\r\n]/.test(key)) this.print(TOO_LONG); // it stays
-      // readline measures the whole line at each key, but a paste in one piece
-      else if (key.length < 16) this.keys.emit("data", key);
-      else this.write(key);
+/**
+ * A conversation. Until a name is accepted, each line that the user types is a name.
+ * From then on the user is a member, and each line is a message. The user leaves
+ * when the input ends, or with "quit". Then the server ends the connection.
+ */
+class Conversation {
+  #isMember = false;
+  #hasLeft = false;
+  #answer = Promise.withResolvers<void>(); // to the name that was sent last
+  readonly #ended = Promise.withResolvers<Ending>(); // The first ending counts.
+  readonly #silence = new SilenceDetector(() => this.#end(1, SERVER_SILENT));
+
+  constructor(
+    readonly conn: Deno.TcpConn,
+    readonly options: Required<ChatOptions>,
+  ) {}
+
+  /** Runs both pipelines until the conversation has ended. */
+  async run(): Promise<Ending> {
+    this.#receive().catch(this.#ended.reject);
+    this.#send().catch(this.#ended.reject);
+    try {
+      return await this.#ended.promise;
+    } finally {
+      this.#silence.stop();
+      this.conn.close();
     }
   }
 
-  print(line: string): void {
-    if (this.#above === "") setImmediate(this.#draw);
-    this.#above += line + "\n";
+  /** The pipeline in. It ends when the server ends the connection. */
+  async #receive(): Promise<void> {
+    const lines = readLines(this.conn);
+    const safeLines = sanitizeLines(lines);
+    let lastLine = "";
+    for await (const line of safeLines) {
+      this.#silence.pause(); // Now the client waits for its own output.
+      await this.options.output.show(line);
+      this.#silence.resume();
+      if (!this.#isMember) this.#readAnswer(line);
+      lastLine = line;
+    }
+    if (this.#hasLeft) this.#end(0);
+    else if (EXPLANATIONS.includes(lastLine)) this.#end(1);
+    else this.#end(1, SERVER_GONE);
   }
 
-  /** Writes what came in over the prompt; readline draws that anew below. */
-  #draw = (): void => {
-    if (this.chat.hasLeft) return;
-    const { rows } = this.getCursorPos();
-    stdout.write("\x1b[A".repeat(rows) + "\r\x1b[J" + this.#above);
-    this.#above = "";
-    if (!screen) return; // it was the last time
-    this.setPrompt(this.chat.isMember ? "You: " : "Name: ");
-    Object.assign(this, { prevRows: 0 }).prompt(true); // we are up already
-  };
+  /** The pipeline out. Each line is sent before the next one is read. */
+  async #send(): Promise<void> {
+    // Without `preventCancel`, `break` would cancel the input, and wait for its read.
+    const lines = this.options.input.values({ preventCancel: true });
+    try {
+      for await (const line of lines) {
+        if (this.#isMember && QUIT.test(line)) break;
+        this.#silence.limit(this.#timeoutMs);
+        if (this.#isMember) await this.#sendMessage(line);
+        else await this.#sendName(line);
+        this.#silence.limit(Infinity); // Now nothing is expected of the server.
+      }
+      this.#silence.limit(this.#timeoutMs);
+      this.#hasLeft = true;
+      await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
+    } catch (error) {
+      // If the connection is broken, `#receive` comes to its end as well.
+      if (!isConnectionError(error)) throw error;
+    }
+  }
 
-  leave = (): void => {
-    if (this.chat.hasLeft) return;
-    this.restore();
-    this.chat.leave();
-    status("👋 Goodbye!");
-    setTimeout(() => end(0), GOODBYE_MS);
-  };
+  /** Registration is request and response: a name is sent, then answered. */
+  async #sendName(line: string): Promise<void> {
+    this.#answer = Promise.withResolvers();
+    await this.#sendLine(line);
+    await this.#answer.promise;
+  }
 
-  /** Restores the terminal, once; what is half typed stays to be seen. */
-  restore(): void {
-    screen = undefined;
-    if (this.line) this.#above += this.getPrompt() + this.line + "\n";
-    this.#draw();
+  /** Checks whether a line from the server is the answer to a name. */
+  #readAnswer(line: string): void {
+    const refusal = parseRefusal(line);
+    if (refusal && !this.options.canTryAgain) {
+      return this.#end(1, `Cannot join: ${refusal} Choose another name.`);
+    }
+    this.#isMember = isWelcome(line);
+    if (this.#isMember || refusal) this.#answer.resolve();
+  }
+
+  async #sendMessage(line: string): Promise<void> {
+    if (isTooLong(line)) this.options.output.remark(MESSAGE_TOO_LONG);
+    else await this.#sendLine(line);
+  }
+
+  async #sendLine(line: string): Promise<void> {
+    const bytes = encoder.encode(sanitize(line) + "\n");
+    let count = 0;
+    while (count < bytes.length) {
+      count += await this.conn.write(bytes.subarray(count)); // maybe not all
+    }
+  }
+
+  get #timeoutMs(): number {
+    const { answerTimeoutMs, sendTimeoutMs } = this.options;
+    return this.#isMember ? sendTimeoutMs : answerTimeoutMs;
+  }
+
+  #end(status: number, message?: string): void {
+    this.#ended.resolve({ status, message });
+  }
+}
+
+function isTooLong(message: string): boolean {
+  return mayBeCut(message) ||
+    hasMoreCharsThan(MAX_MESSAGE_CHARS, sanitize(message));
+}
+
+const SILENCE_CHECK_INTERVAL_MS = 100;
+
+/**
+ * Detects that the server is silent for too long. Checks are counted, not time: if
+ * this program itself was suspended for a minute, the server is not to blame.
+ */
+class SilenceDetector {
+  #maxSilenceMs = Infinity;
+  #silenceMs = 0;
+  #isPaused = false;
+  readonly #timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
+
+  constructor(readonly onTooLong: () => void) {}
+
+  /** From now on, the server may be silent for this long. */
+  limit(maxSilenceMs: number): void {
+    this.#maxSilenceMs = maxSilenceMs;
+    this.#silenceMs = 0;
+  }
+
+  /** While the client is busy, it does not know whether the server is silent. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#silenceMs = 0;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #check(): void {
+    if (this.#isPaused) return;
+    this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
+    if (this.#silenceMs >= this.#maxSilenceMs) this.onTooLong();
+  }
+}
+
+const ESC = "\\x1b";
+/** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
+const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
+/** The title of the window and more. Example: ESC ] 0 ; t i t l e BEL */
+const CONTROL_STRING =
+  `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC}]*[\\x07\\x9c]?`;
+/** All others. Example: ESC c. A control string may end with one: ESC \ */
+const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
+const ESCAPE_SEQUENCES = new RegExp(
+  [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
+  "g",
+);
+
+/**
+ * Sanitizes lines, because the client trusts no server. Each escape sequence is
+ * removed as a whole: if only its ESC was removed, the rest would look like text.
+ */
+async function* sanitizeLines(
+  lines: AsyncIterable<string>,
+): AsyncGenerator<string> {
+  for await (const line of lines) {
+    yield sanitize(line.replace(ESCAPE_SEQUENCES, ""));
+  }
+}
+
+// ------------------------------------------------------------------- the filter
+
+/**
+ * In a pipe, the client is a filter. Its stdout is what the server sends, and
+ * nothing else. What the client itself has to say goes to stderr.
+ */
+async function runFilter(conn: Deno.TcpConn, name?: string): Promise<Ending> {
+  const input = ReadableStream.from(readInput(name));
+  const output = { show: writeOutput, remark: report };
+  try {
+    return await Promise.race([
+      chat(conn, { input, output, canTryAgain: false }),
+      waitForStopSignal(),
+    ]);
+  } catch (error) {
+    // The program behind the pipe, `head` for example, wants no more lines.
+    const { cause } = error as Error;
+    if (cause instanceof Deno.errors.BrokenPipe) return { status: 0 };
+    throw error;
+  }
+}
+
+/** Yields the name, if there is one, and then the lines of stdin. */
+async function* readInput(name?: string): AsyncGenerator<string> {
+  if (name !== undefined) yield name;
+  yield* readLines({ read: readStdin });
+}
+
+function readStdin(buffer: Uint8Array): Promise<number | null> {
+  return explainFailure("Cannot read the input", Deno.stdin.read(buffer));
+}
+
+async function writeOutput(line: string): Promise<void> {
+  const bytes = encoder.encode(line + "\n");
+  let count = 0;
+  // One `write` may accept only some of the bytes.
+  while (count < bytes.length) {
+    const written = Deno.stdout.write(bytes.subarray(count));
+    count += await explainFailure("Cannot write the output", written);
+  }
+}
+
+/** Writes a sentence to stderr, with the time. */
+function report(sentence: string): void {
+  console.error(`[${new Date().toTimeString().slice(0, 8)}] ${sentence}`);
+}
+
+// ----------------------------------------------------------------- the terminal
+
+const NAME_PROMPT = "Name: ";
+const MESSAGE_PROMPT = "You: ";
+const HINT = "Type messages and press Enter. Type 'quit' to exit.";
+/** How long the last messages may take to be sent when the user leaves. */
+const LEAVE_TIMEOUT_MS = 1_000;
+
+/** At a terminal, a person types while lines come in. */
+async function runTerminal(conn: Deno.TcpConn, name?: string): Promise<Ending> {
+  const terminal = new Terminal(name);
+  const input = ReadableStream.from(terminal.typedLines());
+  try {
+    return await Promise.race([
+      chat(conn, { input, output: terminal, canTryAgain: true }),
+      terminal.readKeys(),
+      waitForStopSignal(),
+    ]);
+  } finally {
+    terminal.close();
+  }
+}
+
+/** A person at a terminal: the input and the output of a conversation. */
+class Terminal implements Output {
+  #isMember = false;
+  #hasLeft = false;
+  readonly #typed: string[] = []; // The first of these lines is being sent.
+  #typedMore = Promise.withResolvers<void>();
+  // readline edits the line that is being typed. `#press` gives it the keys.
+  readonly #keys = new PassThrough();
+  readonly #readline = createInterface({
+    input: this.#keys,
+    output: stdout,
+    terminal: true,
+  });
+  readonly #screen = new Screen(this.#readline, NAME_PROMPT);
+
+  constructor(readonly name?: string) {
+    if (name !== undefined) this.#typed.push(name);
+    this.#readline.on("line", (line) => this.#enter(line));
+    this.#readline.on("history", (lines) => {
+      if (!this.#isMember) lines.shift(); // Arrow up must bring back no names.
+    });
+    this.#readline.on("SIGINT", () => this.#leave()); // Ctrl+C
+    // Ctrl+Z does nothing: without `--allow-run`, a program cannot stop itself.
+    this.#readline.on("SIGTSTP", () => {});
+    stdout.on("error", () => this.#leave()); // The window was closed.
+  }
+
+  /** Reads keys until the user leaves. Then the last messages get some time. */
+  async readKeys(): Promise<Ending> {
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(KEY_BUFFER_SIZE);
+    while (!this.#hasLeft) {
+      const count = await readStdin(buffer);
+      if (count === null) break; // The window was closed.
+      const bytes = buffer.subarray(0, count);
+      this.#type(decoder.decode(bytes, { stream: true }));
+    }
+    this.#leave();
+    await sleep(LEAVE_TIMEOUT_MS);
+    return { status: 0 };
+  }
+
+  #type(text: string): void {
+    for (const key of text.replaceAll("\t", " ").match(KEYS) ?? []) {
+      if (!this.#hasLeft) this.#press(key);
+    }
+  }
+
+  #press(key: string): void {
+    const { line } = this.#readline;
+    // readline would close itself, and could not draw what still comes in.
+    if (key === CTRL_D && line === "") return this.#leave();
+    const isEnter = key === "\r" || key === "\n";
+    if (isEnter && this.#isMember && isTooLong(line)) {
+      return this.remark(MESSAGE_TOO_LONG); // The user can shorten the line.
+    }
+    correctCursorRow(this.#readline);
+    // readline measures the whole line after each key, so a paste is one key.
+    if (key.length >= MIN_PASTE_LENGTH) this.#readline.write(key);
+    else this.#keys.emit("data", key);
+  }
+
+  #enter(line: string): void {
+    this.#screen.draw();
+    // A person who types "quit" when asked for a name wants to leave, too.
+    if (QUIT.test(line)) return this.#leave();
+    this.#typed.push(line);
+    this.#typedMore.resolve();
+  }
+
+  #leave(): void {
+    this.#hasLeft = true;
+    this.#typedMore.resolve();
+  }
+
+  /** Yields what was typed. A line has been sent when the next one is asked for. */
+  async *typedLines(): AsyncGenerator<string> {
+    while (true) {
+      const line = this.#typed[0];
+      if (line !== undefined) {
+        yield line;
+        this.#typed.shift();
+      } else if (!this.#hasLeft) {
+        await this.#typedMore.promise;
+        this.#typedMore = Promise.withResolvers();
+      } else {
+        return;
+      }
+    }
+  }
+
+  show(line: string): void {
+    const isQuestion = line.startsWith("[SYSTEM] Enter your name");
+    if (isQuestion && this.name !== undefined) return; // It is answered already.
+    this.#screen.print(decorate(line));
+    if (this.#isMember) return;
+    if (isWelcome(line)) this.#join();
+    // These lines were typed as messages. None of them must become the next name.
+    if (parseRefusal(line)) this.#dropUnsent();
+  }
+
+  remark(sentence: string): void {
+    this.#screen.print(sentence);
+  }
+
+  #join(): void {
+    this.#isMember = true;
+    this.#screen.prompt = MESSAGE_PROMPT;
+    this.#screen.print(HINT);
+  }
+
+  #dropUnsent(): void {
+    // Until the user is a member, the first line is a name that was sent.
+    const firstUnsent = this.#isMember ? 0 : 1;
+    for (const line of this.#typed.splice(firstUnsent)) {
+      this.remark(`Not sent: ${line}`);
+    }
+  }
+
+  /** Says what was not sent, and restores the terminal. */
+  close(): void {
+    this.#dropUnsent();
+    this.#screen.close();
+    if (this.#hasLeft) report("👋 Goodbye!");
+  }
+}
+
+const CTRL_D = "\x04";
+/** So many printable characters that arrive together were pasted. */
+const MIN_PASTE_LENGTH = 16;
+const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
+/** A key that sends several characters. Example: Arrow up sends ESC [ A */
+const LONG_KEY = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
+const KEYS = new RegExp(`${LONG_KEY}|${PASTE}|[^]`, "gu");
+/** Bytes that are read at once from the keyboard, or from a paste. */
+const KEY_BUFFER_SIZE = 64 * 1024;
+
+/**
+ * The screen: the line that is being typed, and above it what is printed.
+ *
+ * The terminal is in raw mode: it passes on each key, and draws nothing. readline
+ * draws the line, but cannot see what else is written to the screen. So once per
+ * turn of the event loop, what was printed is written over the line that is being
+ * typed, and readline draws that line again below it.
+ *
+ * Not handled: if one line of a paste is too long, it stays, and the lines after it
+ * are added to it. Also, readline and terminals disagree on the width of joined emoji, and of
+ * combining marks in some scripts, for example Thai. These, a line taller than the
+ * window, and a resize while lines come in leave parts of a prompt behind.
+ */
+class Screen {
+  #isOpen = true;
+  #printed = ""; // since the screen was drawn
+
+  constructor(readonly readline: Readline, public prompt: string) {
+    stdout.prependListener("resize", () => this.draw());
+    if (Deno.build.os !== "windows") {
+      // While the program was stopped, the shell has ended raw mode.
+      Deno.addSignalListener("SIGCONT", () => this.#open());
+    }
+    this.#open();
+  }
+
+  #open(): void {
+    if (!this.#isOpen) return;
+    Deno.stdin.setRaw(true);
+    this.#drawLine();
+  }
+
+  /** Prints a line above the line that is being typed. */
+  print(line: string): void {
+    if (this.#printed === "") setImmediate(() => this.draw());
+    this.#printed += line + "\n";
+  }
+
+  draw(): void {
+    if (!this.#isOpen) return;
+    this.#writeOverLine();
+    this.#drawLine();
+  }
+
+  /** Restores the terminal. A line that is half typed stays on the screen. */
+  close(): void {
+    const { line } = this.readline;
+    if (line !== "") this.print(this.readline.getPrompt() + line);
+    this.#writeOverLine();
+    this.#isOpen = false;
     Deno.stdin.setRaw(false);
   }
-}
 
-/** At a terminal: a prompt, and the others' lines above it. */
-async function runTerminal(chat: Chat, name?: string): Promise<void> {
-  const view = new Screen(chat);
-  Deno.stdin.readable.pipeThrough(new TextDecoderStream())
-    .pipeTo(new WritableStream({ write: (text) => view.type(text) }))
-    .catch(() => {}).then(view.leave); // the window was closed
-  for await (const line of chat.lines()) {
-    if (name && line.startsWith("[SYSTEM] Enter your")) continue; // answered
-    view.print(decorate(line));
-    if (!chat.isMember && isWelcome(line)) view.print(HINT);
+  #writeOverLine(): void {
+    const { rows } = this.readline.getCursorPos();
+    const toStart = "\x1b[A".repeat(rows) + "\r"; // up to the first row
+    const clear = "\x1b[J"; // all that is below
+    stdout.write(toStart + clear + this.#printed);
+    this.#printed = "";
+  }
+
+  #drawLine(): void {
+    this.readline.setPrompt(this.prompt);
+    correctCursorRow(this.readline, 0);
+    this.readline.prompt(true);
   }
 }
+
+/**
+ * To draw a line again, readline goes up by as many rows as its private field
+ * `prevRows` says. That number is wrong after a paste, after a resize, and when
+ * something else was written. There is no other way to correct it.
+ */
+function correctCursorRow(
+  readline: Readline,
+  row = readline.getCursorPos().rows,
+): void {
+  Object.assign(readline, { prevRows: row });
+}
+
+/** The sender of a message. Its 20 characters have at most 40 UTF-16 units. */
+const SENDER = /^[^ :]{1,40}(?=: )/;
+/** Colors, as terminals number them. */
+const NAME_COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
+const YELLOW = 33;
+
+/** Decorates a line, so that a person sees at a glance who has sent it. */
+export function decorate(line: string): string {
+  const text = line.replace(GAPS, "    ");
+  const name = SENDER.exec(text)?.[0];
+  if (!name) return paint(text, YELLOW);
+  return `📨 ${paint(name, colorOf(name))}${text.slice(name.length)}`;
+}
+
+function colorOf(name: string): number {
+  let sum = 0;
+  for (const byte of encoder.encode(nameKey(name))) sum += byte;
+  return NAME_COLORS[sum % NAME_COLORS.length]!;
+}
+
+function paint(text: string, color: number): string {
+  return Deno.noColor ? text : `\x1b[${color}m${text}\x1b[0m`;
+}
+
+/** Characters that look like a space, for example the empty Braille pattern. */
+const SPACE = "[\\s\\u00ad\\u115f\\u1160\\u2800\\u3164\\uffa0]";
+/** Characters without a width, such as joiners and combining marks. */
+const WIDTHLESS =
+  `[[\\p{Default_Ignorable_Code_Point}\\p{Cf}\\p{Mn}\\p{Me}]--${SPACE}]`;
+/**
+ * Gaps of five or more spaces. A wide gap could fill up a row of the screen, and
+ * the text after it would look like another line, perhaps like an announcement.
+ * Not handled: visible characters can fill up a row as well. Then only the color of
+ * the text shows that it is not an announcement.
+ */
+const GAPS = new RegExp(
+  `${SPACE}(?:${WIDTHLESS}*${SPACE}){4,}\\p{Default_Ignorable_Code_Point}*`,
+  "gv",
+);
+
+// -------------------------------------------------------------- the command line
+
+const CONNECT_TIMEOUT_MS = 10_000;
 
 const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
 
@@ -216,47 +626,112 @@ const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
   --name NAME   your name; without it you are asked
   -h, --help    show this help
 
-Type a line and press Enter to say it; 'quit', Ctrl+C or Ctrl+D to leave.
-In a pipe, the first line of the input is the name.`;
+Type a line and press Enter to send it. To leave, type 'quit', or press Ctrl+C or
+Ctrl+D. In a pipe, the first line is the name, even if that is 'quit'.`;
+
+/** Ends the program with a message that says what the user can do. */
+class ExitError extends Error implements Ending {
+  constructor(readonly status: 1 | 2, message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** Waits for some work. If it fails, the user learns what has failed, and why. */
+async function explainFailure<T>(
+  what: string,
+  work: Promise<T>,
+  advice = "",
+): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new ExitError(1, `${what}: ${message}.${advice}`, error);
+  }
+}
+
+function wrongArgument(what: string): ExitError {
+  return new ExitError(2, `${what}: see --help.`);
+}
 
 function parseOptions(args: string[]) {
-  const { _: words, name, help } = parseArgs(args, {
+  const flags = parseArgs(args, {
     boolean: ["help"],
     string: ["name", "_"],
     alias: { help: "h" },
-    unknown: (arg) =>
-      !arg.startsWith("-") || end(2, `Unknown option ${arg}: see --help.`),
+    unknown: (arg) => {
+      if (arg.startsWith("-")) throw wrongArgument(`Unknown option ${arg}`);
+    },
   });
-  if (help) end(0, USAGE);
-  if (name === "") end(2, "Missing name after --name: see --help.");
-  const address = words.join(" ") || DEFAULT_HOST;
-  // localhost 9999, localhost:9999, [::1]:9999; but ::1 is all host
-  const [, host = "", digits] =
-    /^(\[.+\]|[^\s:]+|\S*:\S*:\S*)(?:[ :]([^\s:]*))?$/.exec(address) ?? [];
-  const hostname = host.replace(/[[\]]/g, "");
-  const port = parsePort(digits ?? `${DEFAULT_PORT}`);
-  const isHost = !/^\d*$/.test(hostname); // 9999 would be the host 0.0.39.15
-  if (!isHost || !port) end(2, `Wrong host or port "${address}": see --help.`);
-  return { hostname, port, name };
+  if (flags.name === "") throw wrongArgument("Missing name after --name");
+  return { help: flags.help, name: flags.name, words: flags._.map(String) };
+}
+
+/** An IPv6 address in brackets, a name or address without colons, or an IPv6 address. */
+const HOST = "\\[\\S+\\]|[^\\s:]+|\\S*:\\S*:\\S*";
+const ADDRESS = new RegExp(`^(?<host>${HOST})(?:[ :](?<port>[^\\s:]*))?$`);
+
+/** Parses `host`, `host port` or `host:port`. */
+function parseAddress(words: string[]): { hostname: string; port: number } {
+  if (words.length === 0) return { hostname: DEFAULT_HOST, port: DEFAULT_PORT };
+  if (words.length > 2) {
+    throw wrongArgument(`Unexpected argument "${words[2]}"`);
+  }
+  const address = words.join(" ");
+  const parts = ADDRESS.exec(address)?.groups;
+  const host = parts?.host ?? "";
+  const port = parsePort(parts?.port ?? `${DEFAULT_PORT}`);
+  // The system would take the number 9999 for the address 0.0.39.15.
+  if (/^\d+$/.test(host)) {
+    const advice = `for a port, type ${DEFAULT_HOST}:${host}`;
+    throw new ExitError(2, `Wrong host "${host}": ${advice}.`);
+  }
+  if (host === "") throw wrongArgument(`Wrong host in "${address}"`);
+  if (!port) throw wrongArgument(`Wrong port in "${address}"`);
+  return { hostname: host.replace(/[[\]]/g, ""), port };
+}
+
+function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
+  const address = formatAddress(hostname, port);
+  report(`🔄 Connecting to ${address}...`);
+  const signal = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+  const connecting = Deno.connect({ hostname, port, signal });
+  const advice = " Check host and port.";
+  return explainFailure(`Cannot connect to ${address}`, connecting, advice);
+}
+
+/** Resolves when a signal ends the program. The status is 128 and its number. */
+function waitForStopSignal(): Promise<Ending> {
+  const { promise, resolve } = Promise.withResolvers<Ending>();
+  Deno.addSignalListener("SIGINT", () => resolve({ status: 130 })); // Ctrl+C
+  Deno.addSignalListener("SIGHUP", () => resolve({ status: 129 }));
+  if (Deno.build.os !== "windows") {
+    Deno.addSignalListener("SIGTERM", () => resolve({ status: 143 }));
+  }
+  return promise;
+}
+
+async function run(args: string[]): Promise<Ending> {
+  const { help, name, words } = parseOptions(args);
+  if (help) {
+    console.log(USAGE);
+    return { status: 0 };
+  }
+  const { hostname, port } = parseAddress(words);
+  const conn = await connect(hostname, port);
+  const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
+  report(isTerminal ? "✅ Connected!" : `✅ Connected! ${HINT}`);
+  if (isTerminal) return await runTerminal(conn, name);
+  return await runFilter(conn, name);
 }
 
 async function main(): Promise<void> {
-  const { hostname, port, name } = parseOptions(Deno.args);
-  const peer = formatAddress(hostname, port);
-  status(`🔄 Connecting to ${peer}...`);
-  const signal = AbortSignal.timeout(CONNECT_MS);
-  const conn = await Deno.connect({ hostname, port, signal }).catch((error) =>
-    end(1, `Cannot connect to ${peer}: ${error.message}. Check host and port.`)
-  );
-  const chat = new Chat(conn);
-  const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
-  status("✅ Connected!" + (isTerminal ? "" : ` ${HINT}`));
-  Deno.addSignalListener("SIGINT", () => end(0));
-  Deno.addSignalListener("SIGHUP", () => end(129)); // 128 and its number
-  const isWindows = Deno.build.os === "windows";
-  if (!isWindows) Deno.addSignalListener("SIGTERM", () => end(143));
-  if (name !== undefined) chat.say(name);
-  await (isTerminal ? runTerminal(chat, name) : runFilter(chat));
+  const ending = await run(Deno.args).catch((error): Ending => {
+    if (error instanceof ExitError) return error;
+    throw error;
+  });
+  if (ending.message) console.error(ending.message);
+  Deno.exit(ending.status);
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) main();

@@ -1,188 +1,372 @@
 /**
- * What server and client must agree on: how bytes become lines, which names are
- * allowed, what is taken out of a message, and every sentence of the server. No
- * socket and no terminal in here. A conversation, with `>` before what is typed:
+ * The protocol: what server and client agree on. How bytes become lines, which
+ * names are allowed, which characters are removed from a message, and every line
+ * that the server itself says. Neither a socket nor a terminal is opened here.
+ *
+ * A conversation. The lines after `>` are typed by a person:
  *
  *       [SYSTEM] Enter your name, or press Enter to be User_54321:
  *     > alice
- *       [SYSTEM] Welcome, alice! Active users (2): alice, bob
+ *       [SYSTEM] Welcome, alice! Active users (2): bob, alice
  *     > Hello everyone!
  *       bob: Hi alice!
+ *
+ * @module
  */
 
 import { TextLineStream } from "@std/streams/text-line-stream";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import {
+  setImmediate as nextTurn,
+  setTimeout as sleep,
+} from "node:timers/promises";
 
-/** Where a server listens, and a client connects, unless told otherwise. */
+// ------------------------------------------------------------------- addresses
+
+/** The address where a server listens by default, and a client connects to. */
 export const DEFAULT_HOST = "127.0.0.1";
-/** The TCP port of both, unless told otherwise. */
-export const DEFAULT_PORT = 9999;
-/** Characters (Unicode code points) in a name; a longer one is refused. */
-export const MAX_NAME_CHARS = 20;
-/** Characters in a message; a longer one is refused, and its author is told. */
-export const MAX_MESSAGE_CHARS = 1_000;
-/** UTF-16 units in a line; the rest is thrown away, what is left is refused. */
-export const MAX_LINE_LENGTH = 64 * 1024;
-/** Lines that all who send much get into one turn of the event loop. */
-export const MAX_LINES_A_TURN = 1_024;
-/** How long what is on its way to a leaver may take; then it is lost. */
-export const GOODBYE_MS = 1_000;
 
-/** A port from 0 to 65535, or `undefined` for any other text. */
+/** The TCP port where a server listens by default, and a client connects to. */
+export const DEFAULT_PORT = 9999;
+
+/** Returns the port from 0 to 65535 that a text names, otherwise `undefined`. */
 export function parsePort(text: string): number | undefined {
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!/^\d{1,5}$/.test(text)) return undefined;
+  const port = Number(text);
   return port <= 65_535 ? port : undefined;
 }
 
-/** `host:port`, and `[host]:port` for IPv6, which has colons of its own. */
+/** Formats `host:port`. IPv6 hosts contain colons, so they get brackets. */
 export function formatAddress(hostname: string, port: number): string {
-  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${host}:${port}`;
 }
 
-/** Anything to read bytes from: a connection, or a test's array. */
+// --------------------------------------------------------------------- framing
+
+/** Anything that bytes can be read from: a connection, stdin, a test's array. */
 export type Source = Pick<Deno.Conn, "read">;
 
 /**
- * Framing: TCP carries bytes, not messages. One read may bring half a line or
- * fifty, and may end in the middle of a letter. So bytes become text, and text
- * becomes lines, here and nowhere else. `\n` and `\r\n` end a line; so does the
- * end of the input. A reset is an end, too: no line that came before it is lost.
+ * Framing: splits a stream of bytes into lines.
+ *
+ * TCP carries bytes, not messages. One read may return half a line or fifty lines,
+ * and it may end in the middle of a character. The stages below turn whatever
+ * arrives into whole lines. Each stage asks the one before it for more only when it
+ * needs more. So while nobody takes the lines, the socket is not read, its buffer
+ * fills up, and TCP makes the sender wait. That is back-pressure.
+ *
+ * A line ends with `\n` or `\r\n`, and the last one with the end of the input. A
+ * broken connection counts as the end of the input: what arrived before is kept.
+ *
+ * @throws if reading fails for another reason, for example if stdin is a directory.
  */
 export function readLines(source: Source): ReadableStream<string> {
-  return ReadableStream.from(readText(source))
-    .pipeThrough(new TextLineStream());
+  const text = readText(source);
+  const cutText = cutLongLines(text); // See "limits and fairness" below.
+  const fairText = passOnFairly(cutText);
+  return ReadableStream.from(fairText).pipeThrough(new TextLineStream());
 }
 
-// Who waits for bytes holds a small buffer, until more come at a time.
-const MIN_READ_BYTES = 512;
-const MAX_READ_BYTES = 64 * 1024;
-// All who send so much stand in one queue: each turn lets one of them go on.
-let queue: Promise<unknown> = Promise.resolve();
-/** At most {@linkcode MAX_LINES_A_TURN} lines, or what has no newline yet. */
-const PIECE = new RegExp(`(?:[^\n]*\n){1,${MAX_LINES_A_TURN}}|[^\n]+`, "g");
+/** Size in bytes of the buffer that an idle connection reads into. */
+const IDLE_BUFFER_SIZE = 512;
+/** Size in bytes of the buffer for a connection that has filled the small one. */
+const BUSY_BUFFER_SIZE = 64 * 1024;
 
-/**
- * Reads only when it is asked to: as long as nobody asks, the kernel's buffer
- * fills, and TCP makes the sender wait. That is back-pressure.
- */
+/** Stage 1: reads bytes as they arrive and decodes them. Invalid bytes become U+FFFD. */
 async function* readText(source: Source): AsyncGenerator<string> {
-  const decoder = new TextDecoder(); // keeps half a letter for the next read
-  let buffer = new Uint8Array(MIN_READ_BYTES);
-  let unfinished = 0; // length of the text since the last newline
-  for (;;) {
-    const count = await source.read(buffer).catch(() => null);
-    const chunk = buffer.subarray(0, count ?? 0);
-    let text = decoder.decode(chunk, { stream: count !== null });
-    const end = text.indexOf("\n");
-    if (unfinished >= MAX_LINE_LENGTH) text = end < 0 ? "" : text.slice(end);
-    if (end < 0) unfinished += text.length;
-    else unfinished = text.length - 1 - text.lastIndexOf("\n");
-    const isMuch = count !== null && count >= MIN_READ_BYTES;
-    for (const piece of text.match(PIECE) ?? [""]) {
-      yield piece;
-      await (isMuch ? queue = queue.then(() => nextTurn()) : nextTurn());
-    }
-    if (count === null) return;
-    const size = isMuch ? MAX_READ_BYTES : MIN_READ_BYTES;
+  // The decoder keeps the first bytes of a character until the others arrive.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let buffer = new Uint8Array(IDLE_BUFFER_SIZE);
+  while (true) {
+    const count = await source.read(buffer).catch(endIfBroken);
+    if (count === null) break;
+    yield decoder.decode(buffer.subarray(0, count), { stream: true });
+    const isBusy = count >= IDLE_BUFFER_SIZE;
+    const size = isBusy ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
     if (size !== buffer.length) buffer = new Uint8Array(size);
   }
+  yield decoder.decode();
 }
 
-/** What a name is made of; letters and marks that cannot be seen are left out. */
-const NAME =
-  /^(?!.*\p{Default_Ignorable_Code_Point})[\p{L}\p{Nd}][\p{L}\p{Nd}\p{M}._\-]*$/u;
-const NAME_RULE = "letters, digits and . - _ only, and a letter or digit first";
-const RESERVED_KEYS = ["SYSTEM", "You"].map(nameKey);
+/** A broken connection is the end of the input. Any other error is passed on. */
+function endIfBroken(error: unknown): null {
+  if (isConnectionError(error)) return null;
+  throw error;
+}
 
 /**
- * Makes a name of what somebody typed, or the sentence that says why it may not
- * be one. Surrounding blanks do not count, and Unicode NFKC makes one of letters
- * that only look different (ｂｏｂ, bob). But letters of two alphabets that look
- * the same (Latin a, Cyrillic а) stay two.
- *
- * @param port the client's TCP port; Enter alone takes the name made of it.
- * @param isTaken whether somebody has the name with this {@linkcode nameKey}.
+ * Whether an error says that a connection is broken or closed. Sooner or later that
+ * happens to every connection. Any other error is a bug, or concerns a file.
  */
-export function register(
+export function isConnectionError(error: unknown): boolean {
+  return CONNECTION_ERRORS.some((type) => error instanceof type) ||
+    CONNECTION_ERROR_CODES.includes((error as { code?: string }).code ?? "");
+}
+
+const CONNECTION_ERRORS = [
+  Deno.errors.BadResource, // we have closed it
+  Deno.errors.BrokenPipe, // the peer has closed it, and we write
+  Deno.errors.ConnectionAborted,
+  Deno.errors.ConnectionReset, // the peer sent an RST
+  Deno.errors.Interrupted, // we have closed it during a read or a write
+  Deno.errors.NetworkUnreachable,
+  Deno.errors.NotConnected,
+  Deno.errors.TimedOut, // the peer's machine does not answer
+];
+
+/** Errors that have no class in Deno. */
+const CONNECTION_ERROR_CODES = [
+  "EHOSTUNREACH", // the network has no way to the peer any more
+  "EINVAL", // macOS: the option of a socket whose peer has sent an RST
+];
+
+// ---------------------------------------------------------------- registration
+
+/** Characters (Unicode code points) in a name. A longer name is refused. */
+export const MAX_NAME_CHARS = 20;
+
+/** Letters, digits and marks of any script, and `.` `_` `-`. */
+const NAME_PATTERN = /^[\p{L}\p{Nd}][\p{L}\p{Nd}\p{M}._\-]*$/u;
+const NAME_RULE =
+  "A name has letters, digits and . - _ only, and a letter or digit first.";
+/** Characters that are not drawn. Names that look the same could differ in them. */
+const INVISIBLE = /\p{Default_Ignorable_Code_Point}/u;
+const RESERVED_KEYS = ["SYSTEM", "You"].map(nameKey);
+
+/** A name that may be used, or a sentence that says why it may not. */
+export type NameCheck = { name: string } | { refusal: string };
+
+/**
+ * Checks the name that a client asks for.
+ *
+ * Surrounding spaces are dropped. Then Unicode NFKC replaces characters that are
+ * variants of others, for example the wide `ｂｏｂ` by `bob`. Characters of two
+ * alphabets that look alike, such as the Latin `a` and the Cyrillic `а`, remain
+ * different: to find them takes a large table (Unicode's "confusables").
+ *
+ * @param typed the line that was received. If it is empty, the name is `User_PORT`.
+ * @param port the client's TCP port.
+ * @param isTaken whether a member has the name with this {@linkcode nameKey}.
+ */
+export function checkName(
   typed: string,
   port: number,
   isTaken: (key: string) => boolean,
-): { name: string } | { refusal: string } {
-  const long = { refusal: `A name has at most ${MAX_NAME_CHARS} characters.` };
-  // Cheap checks before costly ones: NFKC is slow for a long row of marks, and
-  // makes one character of four at most.
-  if (typed.length >= MAX_LINE_LENGTH) return long;
-  if (isTooLong(typed.trim(), 4 * MAX_NAME_CHARS)) return long;
-  let name = typed.trim().normalize("NFKC");
-  if (isTooLong(name, MAX_NAME_CHARS)) return long;
-  if (name === "") {
-    name = `User_${port}`;
-    for (let n = 2; isTaken(nameKey(name)); n++) name = `User_${port}_${n}`;
+): NameCheck {
+  const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
+  // NFKC can take a second for thousands of combining marks, so this check comes
+  // first. NFKC joins at most four characters into one.
+  const isTooLongForNfkc = mayBeCut(typed) ||
+    hasMoreCharsThan(4 * MAX_NAME_CHARS, typed.trim());
+  if (isTooLongForNfkc) return { refusal: tooLong };
+  const name = typed.trim().normalize("NFKC");
+  if (name === "") return { name: suggestName(port, isTaken) };
+  if (hasMoreCharsThan(MAX_NAME_CHARS, name)) return { refusal: tooLong };
+  if (!NAME_PATTERN.test(name) || INVISIBLE.test(name)) {
+    return { refusal: NAME_RULE };
   }
-  if (!NAME.test(name)) return { refusal: `A name has ${NAME_RULE}.` };
   const key = nameKey(name);
-  const isReserved = RESERVED_KEYS.includes(key);
-  if (isReserved) return { refusal: `The name ${name} is reserved.` };
-  return isTaken(key) ? { refusal: `The name ${name} is taken.` } : { name };
+  if (RESERVED_KEYS.includes(key)) {
+    return { refusal: `The name ${name} is reserved.` };
+  }
+  if (isTaken(key)) return { refusal: `The name ${name} is taken.` };
+  return { name: copyString(name) };
 }
 
-/** Names with the same key are one: alice and Alice; σ and ς share a capital. */
+/** Returns `User_PORT`, or `User_PORT_2` and so on if somebody took that name. */
+function suggestName(port: number, isTaken: (key: string) => boolean): string {
+  let name = `User_${port}`;
+  for (let n = 2; isTaken(nameKey(name)); n++) name = `User_${port}_${n}`;
+  return name;
+}
+
+/**
+ * Returns the key of a name: two names are the same if their keys are equal. Case
+ * does not count. Neither lower nor upper case alone is enough for that: ς and σ
+ * share an upper case, ẞ and ß a lower case.
+ */
 export function nameKey(name: string): string {
-  return name.toUpperCase().toLowerCase().normalize("NFKC");
+  return name.toLowerCase().toUpperCase().toLowerCase().normalize("NFKC");
 }
 
 /**
- * Taken out of every message: what makes a terminal do things (ESC, carriage
- * return, C1), what some programs show as a new line, and what turns the
- * direction of all that follows. Joiners stay: emoji and many scripts need them.
+ * Whether a line begins an HTTP request. Any web page could make a browser on this
+ * network send one to the chat, and so could say something in the room. If the line
+ * was too long, the HTTP version at its end may have been cut off.
  */
-const UNSAFE =
-  // deno-lint-ignore no-control-regex
-  /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
-const VISIBLE = /[^\s\p{Default_Ignorable_Code_Point}]/u;
-
-/** The text without what could fool its reader; empty if nothing can be seen. */
-export function cleanText(text: string): string {
-  const clean = text.replaceAll("\t", " ").replace(UNSAFE, "");
-  return VISIBLE.test(clean) ? clean : "";
+export function isHttpRequest(line: string): boolean {
+  const pattern = mayBeCut(line) ? /^[A-Z]+ \S+/ : /^[A-Z]+ \S+ HTTP\/1\.\d$/;
+  return pattern.test(line);
 }
 
-/** Whether a text has more characters than that. */
-export function isTooLong(text: string, most = MAX_MESSAGE_CHARS): boolean {
-  // `length` counts an emoji twice, so only what lies in between needs a count
-  return text.length > 2 * most ||
-    text.length > most && [...text].length > most;
+// -------------------------------------------------------------- untrusted input
+
+/** Characters (Unicode code points) in a message. A longer message is refused. */
+export const MAX_MESSAGE_CHARS = 1_000;
+
+/** Characters that a terminal obeys, or that hide who wrote what. */
+const UNSAFE = new RegExp(
+  "[" + [
+    "\\u0000-\\u001f\\u007f-\\u009f", // control characters: ESC, carriage return
+    "\\u2028\\u2029", // line and paragraph separators: some programs start a new line
+    "\\u202a-\\u202e\\u2066-\\u2069", // change the direction of what follows
+  ].join("") + "]",
+  "g",
+);
+
+/** Something to see. U+2800 is drawn like a space: a Braille cell without dots. */
+const VISIBLE = /[^\s\u2800\p{Default_Ignorable_Code_Point}]/u;
+
+/**
+ * Sanitizes a text: removes the characters that could fool whoever sees it. A tab
+ * becomes a space. Joiners stay, since emoji and many scripts need them.
+ *
+ * @returns the safe text, which is empty if there is nothing to see in it.
+ */
+export function sanitize(text: string): string {
+  const safe = text.replaceAll("\t", " ").replace(UNSAFE, "");
+  return VISIBLE.test(safe) ? copyString(safe) : "";
 }
 
 /**
- * Every sentence of the server, but for why a name is refused: {@linkcode
- * register}. A message begins with its author, and nobody is called `[SYSTEM]`.
+ * Copies a string. JavaScript engines make a line that was cut out of a chunk a
+ * view of that chunk: without a copy, a short line would keep 64 KiB in memory.
  */
-export const texts = {
+function copyString(text: string): string {
+  return (" " + text).slice(1);
+}
+
+/** Whether a text has more characters (Unicode code points) than allowed. */
+export function hasMoreCharsThan(max: number, text: string): boolean {
+  // A code point has one or two UTF-16 units, so most texts need no counting.
+  if (text.length <= max) return false;
+  if (text.length > 2 * max) return true;
+  return [...text].length > max;
+}
+
+// ------------------------------------------------------------- what is announced
+
+/** Formats a message. No member can be called `[SYSTEM]`: see {@linkcode checkName}. */
+export function formatMessage(sender: string, text: string): string {
+  return `${sender}: ${text}`;
+}
+
+/** Formats a list of `count` members. `names` may hold only the first of them. */
+export function formatUsers(count: number, names: string[]): string {
+  const listed = `Active users (${count}): ${names.join(", ")}`;
+  const missing = count - names.length;
+  return missing > 0 ? `${listed} and ${missing} more` : listed;
+}
+
+/** Everything that the server itself says. */
+export const announcements = {
   enterName: (port: number): string =>
     `[SYSTEM] Enter your name, or press Enter to be User_${port}:`,
-  nameRefused: (why: string): string => `[SYSTEM] ${why} Enter another name:`,
+  nameRefused: (refusal: string): string =>
+    `[SYSTEM] ${refusal} Enter another name:`,
   welcome: (name: string, users: string): string =>
     `[SYSTEM] Welcome, ${name}! ${users}`,
-  activeUsers: (count: number, names: string[]): string =>
-    `Active users (${count}): ${names.join(", ")}` +
-    (count > names.length ? ` and ${count - names.length} more` : ""),
   joined: (name: string): string => `[SYSTEM] ${name} joined the chat!`,
   left: (name: string): string => `[SYSTEM] ${name} left the chat!`,
-  message: (name: string, text: string): string => `${name}: ${text}`,
-  messageTooLong:
-    "[SYSTEM] Message too long: 1,000 characters at most. It was not sent.",
-  full: "[SYSTEM] The chat is full. Try again later.",
-  noName: "[SYSTEM] No name given in time. Goodbye!",
+  messageTooLong: `[SYSTEM] Message too long: ${
+    MAX_MESSAGE_CHARS.toLocaleString("en")
+  } characters at most. It was not sent.`,
+  chatFull: "[SYSTEM] The chat is full. Try again later.",
+  noNameInTime: "[SYSTEM] No name given in time. Goodbye!",
+  notAWebServer: "[SYSTEM] This is a chat, not a web server. Goodbye!",
   shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
 };
 
-/** Whether a name has been accepted with this line. */
+/** Whether the server has accepted a name with this line. */
 export function isWelcome(line: string): boolean {
   return line.startsWith("[SYSTEM] Welcome, ");
 }
 
-/** Why a name has been refused with this line; `undefined` for any other line. */
-export function refusalReason(line: string): string | undefined {
+/** Returns why the server has refused a name, `undefined` for any other line. */
+export function parseRefusal(line: string): string | undefined {
   return /^\[SYSTEM\] (.+) Enter another name:$/.exec(line)?.[1];
+}
+
+// --------------------------------------------------------- limits and fairness
+
+/** A line with more UTF-16 units than this may be cut. */
+const MAX_LINE_LENGTH = 4 * 1024;
+
+/**
+ * Whether a line from {@linkcode readLines} may have been cut because it was too
+ * long. Such a line must be refused.
+ */
+export function mayBeCut(line: string): boolean {
+  return line.length >= MAX_LINE_LENGTH;
+}
+
+/**
+ * Stage 2: bounds the memory that a line without a newline can take. If more than
+ * {@linkcode MAX_LINE_LENGTH} units of a line have arrived, everything that follows
+ * is thrown away, up to the newline.
+ */
+async function* cutLongLines(
+  texts: AsyncIterable<string>,
+): AsyncGenerator<string> {
+  let lineLength = 0; // of the line whose newline has not arrived yet
+  for await (const text of texts) {
+    const newline = text.indexOf("\n");
+    const hasNewline = newline !== -1;
+    if (lineLength <= MAX_LINE_LENGTH) {
+      yield text;
+    } else {
+      // Only text beyond the limit is thrown away. So the line still looks too long
+      // when a `\r` at its end has been removed.
+      await waitInBulkQueue();
+      if (hasNewline) yield text.slice(newline);
+    }
+    if (hasNewline) lineLength = text.length - 1 - text.lastIndexOf("\n");
+    else lineLength += text.length;
+  }
+}
+
+/** Lines of one connection that are handled in one turn of the event loop. */
+const MAX_LINES_PER_TURN = 1_024;
+/** A connection that sends a chunk of this many UTF-16 units, or more, has to queue. */
+const MIN_BULK_LENGTH = 4 * 1024;
+/** At most {@linkcode MAX_LINES_PER_TURN} lines, or text without a newline. */
+const PART_PATTERN = new RegExp(
+  `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}|[^\n]+`,
+  "g",
+);
+
+/**
+ * Stage 3: fairness. One thread serves all connections, and a chunk of 64 KiB may
+ * hold 65,536 lines. If they were handled at once, all others would have to wait.
+ * So a chunk is passed on in parts. After each part, the connection waits until
+ * the event loop has served others. Connections that send large chunks also wait
+ * for each other: they queue, and each turn of the event loop serves one of them.
+ * People who type send little, and never queue.
+ */
+async function* passOnFairly(
+  texts: AsyncIterable<string>,
+): AsyncGenerator<string> {
+  for await (const text of texts) {
+    const isBulk = text.length >= MIN_BULK_LENGTH;
+    for (const part of text.match(PART_PATTERN) ?? []) {
+      yield part;
+      if (isBulk) await waitInBulkQueue();
+      else await nextTurn();
+    }
+  }
+}
+
+/** Turns of the event loop after which Deno is made to look at its sockets. */
+const TURNS_PER_POLL = 8;
+let queueTail: Promise<void> = Promise.resolve();
+let queuedTurns = 0;
+
+/** Resolves one turn of the event loop after everything that is already queued. */
+function waitInBulkQueue(): Promise<void> {
+  // As long as `setImmediate` keeps the event loop busy, Deno looks at its sockets
+  // only once in about 60 turns. A timer makes it look at once.
+  queuedTurns++;
+  const pause = queuedTurns % TURNS_PER_POLL === 0 ? () => sleep(0) : nextTurn;
+  queueTail = queueTail.then(() => pause());
+  return queueTail;
 }

@@ -1,349 +1,841 @@
 /**
- * The chat server: everybody's lines go to everybody else.
+ * The chat server. It sends each line from a member to all other members.
  *
  *     deno run --allow-net server.ts
  *     deno run --allow-net server.ts 8080 --host 0.0.0.0 --max-clients 50
  *
- * The way of a message: bytes become lines (`#serve`), a member's line goes to
- * the end of the log (`#say`), and once in a turn of the event loop every idle
- * reader starts to write what it has not got yet (`#turn`, `#write`). There are
- * no threads, so no locks: between two `await`s nothing else runs.
+ * Each member is served by two loops:
+ *
+ *     receive loop    socket → lines → log      (`Room.serve`)
+ *     send loop       log → chunks → socket     (`Log.subscribe`, `Client.sendChunks`)
+ *
+ * An example. Alice, Bob and Carol are members. Alice types "Hi" and presses Enter:
+ *
+ *     1. The bytes 48 69 0a arrive. Alice's receive loop gets the line "Hi".
+ *     2. The room appends "alice: Hi" to the log, as entry 7.
+ *     3. At the end of this turn of the event loop, the log wakes the send loops.
+ *     4. Those of Bob and Carol write "alice: Hi\n". Alice's skips her own entry.
+ *     5. When everybody has received entry 7, the log drops it.
+ *
+ * If Carol's connection is slow, only her send loop waits. The log remembers which
+ * entry she needs next. If Alice sends much more than Carol can receive, Alice's
+ * receive loop waits, too: that is back-pressure.
+ *
+ * There is one thread and there are no locks: a function runs until its next
+ * `await`, and only then can another one continue. In one turn, the event loop runs
+ * everything that can continue. Then it looks for new input.
+ *
+ * The terms:
+ *
+ *     client      a connection, from accept to close
+ *     member      a client that has a name; a sender when it says something,
+ *                 and a receiver of what others say
+ *     entry       a line in the log; its offset is its number
+ *     chunk       several entries as bytes, sent with one write
+ *     FIN, RST    how TCP ends a connection: "I send no more", "it is broken"
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import * as timers from "node:timers/promises";
-import { formatAddress, parsePort, readLines } from "./protocol.ts";
-import { cleanText, isTooLong, MAX_LINE_LENGTH } from "./protocol.ts";
-import { nameKey, register, texts } from "./protocol.ts";
-import { DEFAULT_HOST, DEFAULT_PORT, GOODBYE_MS } from "./protocol.ts";
+import {
+  setImmediate as nextTurn,
+  setTimeout as sleep,
+} from "node:timers/promises";
+import {
+  announcements,
+  checkName,
+  DEFAULT_HOST,
+  DEFAULT_PORT,
+  formatAddress,
+  formatMessage,
+  formatUsers,
+  hasMoreCharsThan,
+  isConnectionError,
+  isHttpRequest,
+  MAX_MESSAGE_CHARS,
+  mayBeCut,
+  nameKey,
+  parsePort,
+  readLines,
+  sanitize,
+} from "./protocol.ts";
 
-const BACKLOG = 4_096; // connections not accepted yet; more have to try again
-const MAX_LEAVING = 1_000; // more connections, about to close; newcomers wait
-const NEWCOMERS_A_TURN = 16; // let in before those who are in have a turn
-const ACCEPT_AGAIN_MS = 100; // when nobody can be let in, look again so soon
-const WARN_AGAIN_MS = 60_000; // the time between two warnings about that
-const MAX_DEBT = 128 * 1024; // characters not delivered; their author waits
-const MIN_CHARGE = 128; // characters that each line costs at least
-const STALL_LOOK_MS = 100; // how often who waits looks for stalled readers
-const MAX_BEHIND = 500_000; // entries; a reader farther behind is disconnected
-const MAX_CHUNK = 128 * 1024; // characters in one write; the rest in the next
-const MAX_LISTED_NAMES = 20; // in a list of users; the others are counted
-const MAX_UNPRINTED = 1024 * 1024; // characters; further lines are dropped
-const encoder = new TextEncoder();
+/** The options of a server. */
+export interface ServerOptions {
+  /** Connections, with or without a name. One more is refused. */
+  maxClients: number;
+  /** Milliseconds that a client has to give a name. Then it is disconnected. */
+  nameTimeoutMs: number;
+  /**
+   * Milliseconds that a receiver may accept no data while a sender waits for it.
+   * Then the receiver is disconnected.
+   */
+  stallTimeoutMs: number;
+  /** Whether messages are left out of the server's own output. */
+  quiet: boolean;
+  /** Prints a line of the server's own output. */
+  print: (line: string) => void;
+  /** Prints a warning for whoever runs the server. */
+  warn: (line: string) => void;
+}
 
-/** What a test may want otherwise than the program. */
-export const DEFAULTS = {
-  maxClients: 1_000, // connections, named or not; one more is told: full
-  nameTimeoutMs: 60_000, // to give a name; then the connection ends
-  stallMs: 5_000, // a reader that takes nothing while somebody waits has to go
-  print: (_line: string): unknown => undefined, // for the server's screen
-  warn: (line: string): unknown => console.error(line), // for who runs it
+const DEFAULT_OPTIONS: ServerOptions = {
+  maxClients: 1_000,
+  nameTimeoutMs: 60_000,
+  stallTimeoutMs: 5_000,
+  quiet: false,
+  print: () => {},
+  warn: console.error,
 };
 
-/** A line of the log: for all but its author, or for one client only. */
-type Entry = { line: string; author?: Client; only?: Client };
-/** Some entries, packed to be written, and the number of the one after them. */
-type Chunk = { bytes: Uint8Array; end: number };
+// -------------------------------------------------------------------- the room
 
-/** One connection, from accept to close. */
+/** Names in a list of members. The others are only counted. */
+const MAX_LISTED_NAMES = 20;
+/** How long a client may take to receive what is left, and to close its side. */
+const DRAIN_TIMEOUT_MS = 1_000;
+
+/**
+ * The room knows who is here, and decides what happens to each line. Until a client
+ * has a name, each line is a request for a name. After that, it is a message.
+ *
+ * A connection ends in one of three ways:
+ *
+ *     end of input, shutdown, no name …    `#disconnect`, and then `#close`
+ *     the receiver is stalled              `#close` at once
+ *     the connection is broken             `#handleError`; then its input ends, too
+ */
+class Room {
+  readonly #clients = new Set<Client>(); // All clients that are not closed.
+  readonly #members = new Map<string, Client>(); // The key is that of the name.
+  readonly #log = new Log((entry) => this.#flowControl.discharge(entry));
+  readonly #flowControl: FlowControl;
+  readonly #connectionClosed = new Condition();
+  #isShuttingDown = false;
+
+  constructor(readonly options: ServerOptions) {
+    this.#flowControl = new FlowControl(
+      this.#log,
+      options.stallTimeoutMs,
+      (client) => this.#close(client),
+    );
+  }
+
+  /** Serves one connection, from accept to close. Its loop is the receive loop. */
+  async serve(conn: Deno.TcpConn): Promise<void> {
+    const client = new Client(
+      conn,
+      (error) => this.#handleError(client, error),
+    );
+    this.#clients.add(client);
+    try {
+      conn.setNoDelay(true); // The kernel need not batch lines, because the log does.
+      conn.setKeepAlive(true); // If the peer vanishes, reads fail after some hours.
+      this.#greet(client);
+      for await (const line of readLines(conn)) {
+        if (client.state === "new") {
+          await this.#register(client, line);
+        } else if (client.state === "member") {
+          this.#say(client, line);
+          await this.#flowControl.waitForReceivers(client);
+        }
+        // What a leaving client sends is ignored: see `#disconnect`.
+      }
+      this.#disconnect(client);
+      await client.waitUntilSent();
+    } catch (error) {
+      this.#handleError(client, error);
+    }
+    this.#close(client);
+  }
+
+  /** Asks for a name, if there is room for one more client. */
+  #greet(client: Client): void {
+    if (this.#isShuttingDown) {
+      return this.#disconnect(client, announcements.shutdown);
+    }
+    if (this.count("new", "member") > this.options.maxClients) {
+      return this.#disconnect(client, announcements.chatFull);
+    }
+    client.sendLine(announcements.enterName(client.conn.remoteAddr.port));
+    client.setTimer(
+      this.options.nameTimeoutMs,
+      () => this.#disconnect(client, announcements.noNameInTime),
+    );
+  }
+
+  /**
+   * Registration is request and response: the client asks for a name, and receives
+   * the answer before its next line is read.
+   */
+  async #register(client: Client, line: string): Promise<void> {
+    if (isHttpRequest(line)) {
+      return this.#disconnect(client, announcements.notAWebServer);
+    }
+    const { port } = client.conn.remoteAddr;
+    const result = checkName(line, port, (key) => this.#members.has(key));
+    if ("name" in result) {
+      this.#join(client, result.name);
+    } else {
+      await client.sendLine(announcements.nameRefused(result.refusal));
+    }
+  }
+
+  /** Makes a client a member, and starts its send loop. */
+  #join(client: Client, name: string): void {
+    client.clearTimer();
+    client.name = name;
+    client.state = "member";
+    this.#members.set(nameKey(name), client);
+    const { hostname, port } = client.conn.remoteAddr;
+    const address = formatAddress(hostname, port);
+    this.options.print(`✅ ${name} connected from ${address}`);
+    this.#announce(announcements.joined(name));
+    client.sendLine(announcements.welcome(name, this.#listUsers()));
+    client.sendChunks(this.#log.subscribe(client));
+  }
+
+  /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
+  #say(sender: Client, line: string): void {
+    const text = sanitize(line);
+    if (mayBeCut(line) || hasMoreCharsThan(MAX_MESSAGE_CHARS, text)) {
+      const answer = announcements.messageTooLong;
+      this.#append({ line: answer, sender, onlyForSender: true });
+    } else if (text !== "") {
+      const message = formatMessage(sender.name, text);
+      this.#append({ line: message, sender });
+      if (!this.options.quiet) this.options.print(`📨 ${message}`);
+    }
+  }
+
+  /** Broadcasts that somebody has joined or left, and prints who is here now. */
+  #announce(line: string): void {
+    this.#append({ line });
+    this.options.print(line);
+    this.options.print(`📊 ${this.#listUsers()}`);
+  }
+
+  #append(entry: Entry): void {
+    this.#flowControl.charge(entry);
+    this.#log.append(entry);
+  }
+
+  #listUsers(): string {
+    const names = this.#members.values().map((member) => member.name);
+    const listedNames = names.take(MAX_LISTED_NAMES).toArray();
+    return formatUsers(this.#members.size, listedNames);
+  }
+
+  /**
+   * Disconnects a client, for whatever reason. What was said until now is still sent
+   * to it, then `lastLine`, then a FIN, which means that the server sends no more.
+   * The client has DRAIN_TIMEOUT_MS to accept that, and to close its side. Meanwhile
+   * its input is read and ignored: closing a socket with unread input sends an RST,
+   * which may destroy the last line.
+   */
+  #disconnect(client: Client, lastLine?: string): void {
+    if (client.state === "leaving" || client.state === "closed") return;
+    this.#log.stopAtEnd(client);
+    this.#removeMember(client);
+    client.state = "leaving";
+    client.setTimer(DRAIN_TIMEOUT_MS, () => this.#close(client));
+    if (lastLine) client.sendLine(lastLine);
+    client.sendFin();
+  }
+
+  /** Closes a connection at once. What has not been sent yet is lost. */
+  #close(client: Client): void {
+    if (client.state === "closed") return;
+    this.#log.unsubscribe(client);
+    this.#removeMember(client);
+    client.state = "closed";
+    client.clearTimer();
+    client.conn.close();
+    this.#clients.delete(client);
+    this.#connectionClosed.notifyAll();
+  }
+
+  /** Removes a client from the members, if it is one, and frees its name. */
+  #removeMember(client: Client): void {
+    if (client.state !== "member") return;
+    this.#members.delete(nameKey(client.name));
+    if (!this.#isShuttingDown) this.#announce(announcements.left(client.name));
+  }
+
+  /**
+   * Handles an error of one connection. If it is broken, nothing more can be sent,
+   * but what the client sent before is still read, up to the end of its input. Any
+   * other error is a bug: it is reported, and the connection is closed.
+   */
+  #handleError(client: Client, error: unknown): void {
+    this.#log.unsubscribe(client);
+    if (isConnectionError(error)) return;
+    this.options.warn(`Closing a connection because of a bug: ${error}`);
+    this.#close(client);
+  }
+
+  /** Counts the connections that are in one of these states. */
+  count(...states: State[]): number {
+    let count = 0;
+    for (const { state } of this.#clients) {
+      if (states.includes(state)) count++;
+    }
+    return count;
+  }
+
+  /** Starts a graceful shutdown: everybody receives a last line. */
+  shutDown(): void {
+    this.#isShuttingDown = true;
+    for (const client of this.#clients) {
+      this.#disconnect(client, announcements.shutdown);
+    }
+  }
+
+  /** Resolves when, after a shutdown, all connections have been closed. */
+  async waitUntilClosed(): Promise<void> {
+    while (this.#clients.size > 0) await this.#connectionClosed.wait();
+    this.#flowControl.stop();
+  }
+}
+
+// ----------------------------------------------------------------- a connection
+
+const encoder = new TextEncoder();
+
+type State = "new" | "member" | "leaving" | "closed";
+
+/**
+ * One connection. Its state changes in this order:
+ *
+ *     new ──(it has a name)──→ member
+ *      │                         │
+ *      └──────────┬──────────────┘
+ *                 ↓ `Room.#disconnect`
+ *              leaving
+ *                 ↓ `Room.#close`
+ *              closed
+ *
+ * Each send starts only after the one before has ended, so a socket has one writer
+ * at a time, and lines never mix. The sends of a member are: the question for a
+ * name, the welcome, the send loop until the member leaves, a last line, the FIN.
+ */
 class Client {
-  name?: string; // set when a name has been accepted: then it is a member
-  joinedAt = Infinity; // it hears nothing of the chat before this entry
-  leftAt = Infinity; // it hears nothing at all from this entry on
-  lastOwn = -1; // the last entry that it wrote, or that is for it only
-  debt = 0; // what it has caused and not everybody has got, in characters
-  writingSince?: number; // when the write that is under way began, if one is
-  timer?: ReturnType<typeof setTimeout>; // ends it, or its goodbye
-  /** @param position the entry that it gets next, Infinity after its last. */
-  constructor(readonly conn: Deno.TcpConn, public position: number) {}
+  state: State = "new";
+  name = ""; // A member has a name.
+  checksWithoutProgress = 0; // `FlowControl` counts it up, and a successful write resets it.
+  #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
+  #lastSend = Promise.resolve();
+
+  constructor(
+    readonly conn: Deno.TcpConn,
+    readonly onSendError: (error: unknown) => void,
+  ) {}
+
+  /** Replaces the timer of the client's state. */
+  setTimer(ms: number, onTimeout: () => void): void {
+    this.clearTimer();
+    this.#timer = setTimeout(onTimeout, ms);
+  }
+
+  clearTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Sends a line. Resolves when it has been sent, or cannot be. */
+  sendLine(line: string): Promise<void> {
+    return this.#enqueueSend(() => this.#write(encoder.encode(line + "\n")));
+  }
+
+  /** The send loop. It ends when there are no more chunks. */
+  sendChunks(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    return this.#enqueueSend(async () => {
+      for await (const bytes of chunks) await this.#write(bytes);
+    });
+  }
+
+  /** Half-closes the connection: sends a FIN, which says that nothing more follows. */
+  sendFin(): Promise<void> {
+    return this.#enqueueSend(() => this.conn.closeWrite());
+  }
+
+  /** Resolves when everything has been sent, or cannot be. */
+  waitUntilSent(): Promise<void> {
+    return this.#lastSend;
+  }
+
+  #enqueueSend(send: () => Promise<void>): Promise<void> {
+    this.#lastSend = this.#lastSend.then(send).catch(this.onSendError);
+    return this.#lastSend;
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    let count = 0;
+    while (count < bytes.length) {
+      count += await this.conn.write(bytes.subarray(count)); // maybe not all
+      this.checksWithoutProgress = 0;
+    }
+  }
+}
+
+// ------------------------------------------------------ waiting and scheduling
+
+/** A condition variable: lets functions wait until something may have changed. */
+class Condition {
+  #next = Promise.withResolvers<void>();
+
+  /** Resolves at the next call of {@linkcode notifyAll}. */
+  wait(): Promise<void> {
+    return this.#next.promise;
+  }
+
+  /** Wakes everybody who waits. */
+  notifyAll(): void {
+    this.#next.resolve();
+    this.#next = Promise.withResolvers();
+  }
+}
+
+/** Returns a function that schedules `work`, but only once per turn of the event loop. */
+function oncePerTurn(work: () => void): () => void {
+  let isScheduled = false;
+  return () => {
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(() => {
+      isScheduled = false;
+      work();
+    });
+  };
+}
+
+// --------------------------------------------------------------------- the log
+
+/** Characters that are written at once. More than this is hardly faster. */
+const MAX_CHUNK_LENGTH = 128 * 1024;
+
+/** A line, for all members but its sender, or for its sender only. */
+type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
+
+/** The entries from `offset` up to, but not including, `nextOffset`, as bytes. */
+type Chunk = {
+  offset: number;
+  nextOffset: number;
+  senders: Set<Client | undefined>;
+  bytes: Uint8Array;
+};
+
+/** How far one receiver has got. */
+class Subscription {
+  stopOffset = Infinity; // It receives the entries before this one.
+  constructor(readonly client: Client, public offset: number) {}
 }
 
 /**
- * The room owns all state: who is here, what was said, and who has got how much
- * of it. Every line, to all or to one, goes to the end of the log, so there is
- * one order. Each client has a position in it: the entry that it gets next.
+ * The log holds what was said, in one order for everybody. An entry has a number,
+ * its offset, and each receiver has the offset of the entry that it needs next:
+ *
+ *                         Carol is slow     Alice and Bob have received all
+ *                             ↓                   ↓
+ *     offset        3    4    5    6    7    8    9
+ *                 (dropped)   ■    ■    ■    ■
+ *                             ↑                   ↑
+ *                           start                end
+ *
+ * An entry is dropped when everybody has received it. So a line is held once,
+ * however many receivers still need it. "Received" means that the kernel has
+ * accepted the bytes: a server cannot see further than that.
  */
-class Room {
-  #log: Entry[] = [];
-  #first = 0; // the number of the first entry that is kept
-  #end = 0; // the number of the entry that comes next
-  #clients = new Set<Client>(); // all connections, those about to close as well
-  #leaving = 0; // how many of them are about to close
-  #members = new Map<string, Client>(); // those with a name, by its key
-  #chunks = new Map<number, Chunk>(); // of this turn, by their first entry
-  #turned = Promise.withResolvers<void>(); // resolved after each turn
-  #nextTurn?: ReturnType<typeof setImmediate>;
-  constructor(readonly options: typeof DEFAULTS) {}
+class Log {
+  readonly subscriptions = new Map<Client, Subscription>();
+  readonly entriesDropped = new Condition();
+  start = 0;
+  end = 0;
+  #entries: Entry[] = [];
+  readonly #entriesAppended = new Condition();
+  readonly #scheduleFlush = oncePerTurn(() =>
+    this.#entriesAppended.notifyAll()
+  );
+  readonly #scheduleTrim = oncePerTurn(() => this.#trim());
+  #lastChunk?: Chunk; // the chunk that was made last, for whoever can share it
 
-  /** Lets people in until the listener is closed; then says goodbye to all. */
-  async open(listener: Deno.TcpListener): Promise<void> {
-    const { maxClients, warn } = this.options;
-    for (let [n, warned] = [1, -Infinity];; n++) {
-      if (n % NEWCOMERS_A_TURN === 0) await timers.setImmediate();
-      try {
-        const isCrowded = this.#clients.size >= maxClients + MAX_LEAVING;
-        if (isCrowded) await timers.setTimeout(ACCEPT_AGAIN_MS);
-        else this.#serve(await listener.accept()).catch(warn);
-      } catch (error) {
-        if (error instanceof Deno.errors.BadResource) break; // closed
-        const { code, message } = error as Error & { code?: string };
-        if (code !== "EMFILE" && code !== "ENFILE") continue; // a newcomer's own
-        if (performance.now() > warned + WARN_AGAIN_MS) {
-          warned = performance.now();
-          warn(`Cannot let anybody in: ${message}. A higher ulimit -n helps.`);
-        }
-        await timers.setTimeout(ACCEPT_AGAIN_MS);
+  /** @param onDrop is called for each entry that everybody has received. */
+  constructor(readonly onDrop: (entry: Entry) => void) {}
+
+  append(entry: Entry): void {
+    this.#entries.push(entry);
+    this.end++;
+    this.#scheduleFlush();
+    this.#scheduleTrim(); // This is needed when nobody is subscribed.
+  }
+
+  /** Yields everything that is appended from now on, as bytes for one receiver. */
+  subscribe(client: Client): AsyncGenerator<Uint8Array> {
+    const subscription = new Subscription(client, this.end);
+    this.subscriptions.set(client, subscription);
+    return this.#read(subscription);
+  }
+
+  async *#read(subscription: Subscription): AsyncGenerator<Uint8Array> {
+    while (subscription.offset < subscription.stopOffset) {
+      if (subscription.offset === this.end) {
+        await this.#entriesAppended.wait();
+        continue;
       }
+      const { bytes, nextOffset } = this.#nextChunk(subscription);
+      yield bytes; // The send loop asks for more when it has written these.
+      subscription.offset = nextOffset;
+      this.#scheduleTrim();
     }
-    for (const client of this.#clients) this.#leave(client, texts.shutdown);
-    while (this.#clients.size > 0) await this.#turned.promise;
+    this.unsubscribe(subscription.client);
   }
 
-  /** Reads one connection from its first byte to its last. */
-  async #serve(conn: Deno.TcpConn): Promise<void> {
-    const client = this.#admit(conn);
-    try {
-      conn.setNoDelay(true); // lines are gathered here, not by the kernel
-      conn.setKeepAlive(true); // a cable pulled out is noticed one day
-      for await (const line of readLines(conn)) {
-        if (client.leftAt === Infinity) this.#hear(client, line);
-        if (client.debt > MAX_DEBT) await this.#payDebt(client);
-      }
-    } finally {
-      this.#leave(client);
-      while (client.position < Infinity) await this.#turned.promise;
-      this.#close(client);
+  /** The receiver still receives the entries that exist now, but no others. */
+  stopAtEnd(client: Client): void {
+    this.#stopAt(this.end, client);
+  }
+
+  /** The receiver receives nothing more, and nobody waits for it any more. */
+  unsubscribe(client: Client): void {
+    this.#stopAt(0, client);
+    this.subscriptions.delete(client);
+  }
+
+  #stopAt(offset: number, client: Client): void {
+    const subscription = this.subscriptions.get(client);
+    if (!subscription) return;
+    subscription.stopOffset = offset;
+    this.#scheduleFlush();
+    this.#scheduleTrim();
+  }
+
+  /** Drops the entries that everybody has received. */
+  #trim(): void {
+    let newStart = this.end;
+    for (const { offset } of this.subscriptions.values()) {
+      newStart = Math.min(newStart, offset);
     }
-  }
-
-  /** A new connection is asked for a name, or told that there is no room. */
-  #admit(conn: Deno.TcpConn): Client {
-    const client = new Client(conn, this.#end);
-    this.#clients.add(client);
-    const expire = () => this.#leave(client, texts.noName);
-    client.timer = setTimeout(expire, this.options.nameTimeoutMs);
-    const isFull = this.#clients.size - this.#leaving > this.options.maxClients;
-    const line = texts.enterName(conn.remoteAddr.port);
-    if (isFull) this.#leave(client, texts.full);
-    else this.#append({ only: client, line });
-    return client;
-  }
-
-  /** A line of a client is its name, or something to say. It has its price. */
-  #hear(client: Client, line: string): void {
-    if (this.#first > client.lastOwn) client.debt = 0; // everybody has got it
-    client.debt += Math.max(line.length, MIN_CHARGE);
-    if (client.name === undefined) this.#join(client, line);
-    else this.#say(client, line);
-  }
-
-  #join(client: Client, typed: string): void {
-    const { hostname, port } = client.conn.remoteAddr;
-    const answer = register(typed, port, (key) => this.#members.has(key));
-    if ("refusal" in answer) {
-      const line = texts.nameRefused(answer.refusal);
-      return this.#append({ only: client, line });
-    }
-    const name = client.name = answer.name;
-    clearTimeout(client.timer);
-    client.joinedAt = this.#end;
-    // listed are the newcomer and those who are here longest
-    const others = this.#members.keys().take(MAX_LISTED_NAMES - 1);
-    const keys = [nameKey(name), ...others].sort();
-    this.#members.set(nameKey(name), client);
-    const names = keys.map((key) => this.#members.get(key)!.name!);
-    const users = texts.activeUsers(this.#members.size, names);
-    const { print } = this.options;
-    print(`✅ ${name} connected from ${formatAddress(hostname, port)}`);
-    this.#append({ author: client, line: texts.joined(name) });
-    this.#append({ only: client, line: texts.welcome(name, users) });
-    print(`📊 ${users}`);
-  }
-
-  #say(author: Client, line: string): void {
-    const text = cleanText(line);
-    if (line.length >= MAX_LINE_LENGTH || isTooLong(text)) {
-      this.#append({ only: author, line: texts.messageTooLong });
-    } else if (text !== "") {
-      const message = texts.message(author.name!, text);
-      this.#append({ author, line: message }, `📨 ${message}`);
-    }
-  }
-
-  #append(entry: Entry, printed = entry.line): void {
-    const owner = entry.only ?? entry.author;
-    if (owner) owner.lastOwn = this.#end;
-    if (!entry.only) this.options.print(printed);
-    this.#log.push(entry);
-    this.#end++;
-    this.#planTurn();
+    const dropped = this.#entries.splice(0, newStart - this.start);
+    dropped.forEach(this.onDrop);
+    this.start = newStart;
+    this.entriesDropped.notifyAll();
   }
 
   /**
-   * Who causes work waits for it, and nobody else: its socket is not read until
-   * everybody has got what is in the log by now. Meanwhile it disconnects readers
-   * that take nothing. (On loopback, under 1 MB in `stallMs` looks like nothing.)
+   * The next entries for one receiver. Most receivers need the same ones. So all
+   * receivers at the same offset share a chunk, unless they sent a part of it.
    */
-  async #payDebt(client: Client): Promise<void> {
-    const target = this.#end;
-    const waitingSince = performance.now();
-    const look = setInterval(() => {
-      const latest = performance.now() + STALL_LOOK_MS - this.options.stallMs;
-      for (const reader of this.#clients) {
-        const since = Math.max(waitingSince, reader.writingSince ?? Infinity);
-        if (reader.position < target && since <= latest) this.#close(reader);
-      }
-    }, STALL_LOOK_MS);
-    while (this.#first < target && client.leftAt === Infinity) {
-      await this.#turned.promise;
+  #nextChunk({ client, offset, stopOffset }: Subscription): Chunk {
+    const last = this.#lastChunk;
+    const canShare = last?.offset === offset &&
+      last.nextOffset <= stopOffset && !last.senders.has(client);
+    if (canShare) return last;
+    const end = Math.min(this.end, stopOffset);
+    const chunk = this.#makeChunk(offset, end, client);
+    if (!chunk.senders.has(client)) this.#lastChunk = chunk;
+    return chunk;
+  }
+
+  #makeChunk(offset: number, end: number, receiver: Client): Chunk {
+    const senders = new Set<Client | undefined>();
+    let text = "";
+    let nextOffset = offset;
+    while (nextOffset < end && text.length < MAX_CHUNK_LENGTH) {
+      const entry = this.#entries[nextOffset - this.start]!;
+      if (isFor(receiver, entry)) text += entry.line + "\n";
+      senders.add(entry.sender);
+      nextOffset++;
     }
-    clearInterval(look);
+    return { offset, nextOffset, senders, bytes: encoder.encode(text) };
+  }
+}
+
+function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
+  return onlyForSender ? sender === receiver : sender !== receiver;
+}
+
+// ---------------------------------------------------------------- flow control
+
+/** A sender with more undelivered characters than this has to wait. */
+const MAX_UNDELIVERED = 128 * 1024;
+/** An entry costs at least this many characters: even a short one takes memory. */
+const MIN_ENTRY_COST = 128;
+/** If the log holds more characters than this, its senders share this equally. */
+const SHARED_QUOTA = 4 * 1024 * 1024;
+/** If the log holds more characters, the slowest receivers are disconnected. */
+const MAX_LOG_COST = 16 * 1024 * 1024;
+/** The time between two checks for stalled receivers. */
+const STALL_CHECK_INTERVAL_MS = 100;
+
+/**
+ * Flow control bounds the memory that slow receivers and fast senders can take.
+ *
+ * An example. Alice sends 2,000 short lines at once, and Carol accepts no data:
+ *
+ *     1. Each line is charged to Alice, with 128 characters. After 1,025 lines, more
+ *        than MAX_UNDELIVERED is undelivered, and Alice's receive loop waits.
+ *     2. Alice's socket is not read. When its buffer is full, TCP stops Alice.
+ *     3. If Carol accepts data again and receives these lines, the log drops them,
+ *        and Alice's receive loop continues. No line is lost.
+ *     4. Otherwise Carol is stalled. After 5 seconds, she is disconnected, and Alice
+ *        continues, too.
+ *
+ * Steps 1 to 3 are called back-pressure. Members that say little do not wait.
+ */
+class FlowControl {
+  readonly #log: Log;
+  readonly #maxChecks: number;
+  readonly #close: (receiver: Client) => void;
+  readonly #undelivered = new Map<Client | undefined, number>(); // by sender
+  readonly #awaitedOffsets = new Map<Client, number>(); // by the sender that waits
+  readonly #timer = setInterval(
+    () => this.#closeStalled(),
+    STALL_CHECK_INTERVAL_MS,
+  );
+  #logCost = 0;
+
+  constructor(
+    log: Log,
+    stallTimeoutMs: number,
+    close: (receiver: Client) => void,
+  ) {
+    this.#log = log;
+    // Timers are always a little late, so one check fewer takes about as long.
+    const checks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS) - 1;
+    this.#maxChecks = Math.max(1, checks);
+    this.#close = close;
+  }
+
+  /** Charges an entry to its sender. */
+  charge(entry: Entry): void {
+    this.#addCost(entry, costOf(entry));
+  }
+
+  /** Ends the charge for an entry that everybody has received. */
+  discharge(entry: Entry): void {
+    this.#addCost(entry, -costOf(entry));
+  }
+
+  #addCost({ sender }: Entry, cost: number): void {
+    this.#logCost += cost;
+    const undelivered = (this.#undelivered.get(sender) ?? 0) + cost;
+    if (undelivered > 0) this.#undelivered.set(sender, undelivered);
+    else this.#undelivered.delete(sender);
   }
 
   /**
-   * The one way out, whatever the reason. What is on its way is still written,
-   * within GOODBYE_MS. Meanwhile `#serve` reads on, and nothing is heard: to
-   * close a socket with unread bytes resets it, and can destroy the last words.
+   * If the sender has too much undelivered, waits until all receivers have received
+   * what the log holds now.
    */
-  #leave(client: Client, lastWords?: string): void {
-    if (client.leftAt < Infinity) return;
-    this.#leaving++;
-    clearTimeout(client.timer);
-    client.timer = setTimeout(() => this.#close(client), GOODBYE_MS);
-    if (lastWords) this.#append({ only: client, line: lastWords });
-    client.leftAt = this.#end;
-    if (client.name !== undefined && !lastWords) { // at a stop nobody is told
-      this.#members.delete(nameKey(client.name));
-      this.#append({ line: texts.left(client.name) });
+  async waitForReceivers(sender: Client): Promise<void> {
+    const undelivered = this.#undelivered.get(sender) ?? 0;
+    if (undelivered <= this.#quota()) return;
+    const awaitedOffset = this.#log.end;
+    this.#awaitedOffsets.set(sender, awaitedOffset);
+    while (this.#log.start < awaitedOffset && sender.state === "member") {
+      await this.#log.entriesDropped.wait();
     }
-    this.#planTurn();
+    this.#awaitedOffsets.delete(sender);
   }
 
-  #close(client: Client): void {
-    this.#leave(client);
-    if (!this.#clients.delete(client)) return;
-    this.#leaving--;
-    clearTimeout(client.timer);
-    [client.position, client.leftAt] = [Infinity, -1]; // a late write is nothing
-    client.conn.close();
-    this.#planTurn();
+  #quota(): number {
+    if (this.#logCost <= SHARED_QUOTA) return MAX_UNDELIVERED;
+    const share = SHARED_QUOTA / this.#log.subscriptions.size;
+    return Math.min(MAX_UNDELIVERED, share);
   }
 
-  /** First all that arrives in a turn, then one write for a hundred lines. */
-  #planTurn(): void {
-    this.#nextTurn ??= setImmediate(() => this.#turn());
-  }
-
-  #turn(): void {
-    this.#nextTurn = undefined;
-    this.#chunks.clear();
-    let slowest = this.#end;
-    for (const client of this.#clients) {
-      if (this.#end - client.position > MAX_BEHIND) this.#close(client);
-      const isDue = client.position < this.#end || client.leftAt < Infinity;
-      if (isDue && client.writingSince === undefined) this.#wake(client);
-      slowest = Math.min(slowest, client.position);
+  /**
+   * Disconnects stalled receivers. It counts checks rather than time: if the server
+   * itself was suspended for a while, that is not the fault of a receiver.
+   *
+   * On loopback the kernel reports progress only once per megabyte or so, so a slow
+   * receiver can look stalled there. And a receiver that accepts a little now and
+   * then can slow its senders down for as long as it likes.
+   */
+  #closeStalled(): void {
+    const awaitedOffset = this.#highestAwaitedOffset();
+    for (const { client, offset } of this.#log.subscriptions.values()) {
+      const isAwaited = offset < awaitedOffset;
+      client.checksWithoutProgress = isAwaited
+        ? client.checksWithoutProgress + 1
+        : 0;
+      if (client.checksWithoutProgress >= this.#maxChecks) this.#close(client);
     }
-    this.#log.splice(0, slowest - this.#first);
-    this.#first = slowest;
-    this.#turned.resolve();
-    this.#turned = Promise.withResolvers();
+    if (this.#logCost > MAX_LOG_COST) this.#closeSlowest();
   }
 
-  /** The only writer of a socket, and only one at a time: see `#turn`. */
-  async #write(client: Client, { bytes, end }: Chunk): Promise<void> {
+  #highestAwaitedOffset(): number {
+    let highest = 0;
+    for (const offset of this.#awaitedOffsets.values()) {
+      highest = Math.max(highest, offset);
+    }
+    return highest;
+  }
+
+  #closeSlowest(): void {
+    for (const { client, offset } of this.#log.subscriptions.values()) {
+      if (offset === this.#log.start) this.#close(client);
+    }
+  }
+
+  /** Ends the checks. */
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+function costOf({ line }: Entry): number {
+  return Math.max(line.length, MIN_ENTRY_COST);
+}
+
+// -------------------------------------------------------- accepting connections
+
+/** Connections that the kernel holds until they are accepted. */
+const BACKLOG = 4_096;
+/** Connections that are accepted before other work is done. */
+const MAX_ACCEPTS_PER_TURN = 16;
+/** While this many connections are ending, no new one is accepted. */
+const MAX_LEAVING = 1_000;
+const ACCEPT_RETRY_MS = 100;
+const ACCEPT_WARNING_INTERVAL_MS = 60_000;
+/** Errors that concern one newcomer only: it was gone before it was accepted. */
+const NEWCOMER_ERRORS = [
+  "ECONNABORTED",
+  "ECONNRESET",
+  "EINVAL",
+  "ENOTCONN",
+  "EPROTO",
+];
+
+/** Accepts connections until the listener is closed. Errors do not end it. */
+async function acceptConnections(
+  listener: Deno.TcpListener,
+  room: Room,
+): Promise<void> {
+  let nextWarningAt = 0;
+  for (let count = 1;; count++) {
+    // While newcomers are queued, `accept` alone would not let others continue.
+    if (count % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
+    while (room.count("leaving") >= MAX_LEAVING) await sleep(ACCEPT_RETRY_MS);
     try {
-      for (let at = 0; at < bytes.length;) {
-        client.writingSince = performance.now();
-        at += await client.conn.write(bytes.subarray(at)); // perhaps a part
+      room.serve(await listener.accept());
+    } catch (error) {
+      if (error instanceof Deno.errors.BadResource) return; // It was closed.
+      const { code = "", message } = error as Error & { code?: string };
+      if (NEWCOMER_ERRORS.includes(code)) continue;
+      if (performance.now() >= nextWarningAt) {
+        nextWarningAt = performance.now() + ACCEPT_WARNING_INTERVAL_MS;
+        room.options.warn(`Cannot accept connections: ${message}.`);
       }
-      client.position = end < client.leftAt ? end : Infinity;
-      if (end === client.leftAt) await client.conn.closeWrite(); // sends a FIN
-    } catch {
-      client.position = Infinity; // it reads no more, but may have said more
+      await sleep(ACCEPT_RETRY_MS);
     }
-    client.writingSince = undefined;
-    this.#planTurn();
-  }
-
-  /** Packs what an idle reader hears next: once for all who hear the same. */
-  #wake(client: Client): void {
-    const { position, joinedAt, leftAt, lastOwn } = client;
-    const isShared = lastOwn < position && leftAt === Infinity;
-    const key = joinedAt < Infinity ? position : -1 - position; // hears nothing
-    let chunk = isShared ? this.#chunks.get(key) : undefined;
-    if (!chunk) {
-      const stop = Math.min(this.#end, leftAt);
-      let [text, end] = ["", position];
-      for (; end < stop && text.length < MAX_CHUNK; end++) {
-        const { line, author, only } = this.#log[end - this.#first]!;
-        const isForAll = !only && end >= joinedAt && author !== client;
-        if (isForAll || only === client) text += line + "\n";
-      }
-      chunk = { bytes: encoder.encode(text), end };
-      if (isShared) this.#chunks.set(key, chunk);
-    }
-    const isHeard = chunk.bytes.length > 0 || chunk.end === leftAt;
-    if (isHeard) this.#write(client, chunk);
-    else client.position = chunk.end;
   }
 }
 
-/** A `print` for an output that may be slow or closed; nobody waits for it. */
-function printTo(output: typeof Deno.stdout, quiet = false) {
-  let [text, dropped, second, time] = ["", 0, 0, ""];
-  let writing: Promise<void> | undefined;
-  function add(line: string): void {
-    const now = Math.trunc(Date.now() / 1_000);
-    if (now !== second) time = new Date().toTimeString().slice(0, 8); // is slow
-    second = now;
-    text += `[${time}] ${line}\n`;
-  }
-  async function write(): Promise<void> {
-    while (text !== "") {
-      await timers.setImmediate();
-      if (dropped > 0) add(`⚠️ Lines lost here: ${dropped}`);
-      const bytes = encoder.encode(text);
-      [text, dropped] = ["", 0];
-      for (let at = 0; at < bytes.length;) {
-        at += await output.write(bytes.subarray(at));
-      }
-    }
-    writing = undefined;
-  }
-  return (line: string): Promise<void> | undefined => {
-    if (quiet && line.startsWith("📨")) return;
-    if (text.length > MAX_UNPRINTED) dropped++;
-    else add(line);
-    return writing ??= write().catch(() => {});
-  };
-}
-
-/** Starts the chat on a listener. Returns what stops it, with a goodbye. */
+/**
+ * Starts a chat on a listener.
+ *
+ * @returns a function that shuts the chat down gracefully.
+ */
 export function startServer(
   listener: Deno.TcpListener,
-  options: Partial<typeof DEFAULTS> = {},
+  options: Partial<ServerOptions> = {},
 ): () => Promise<void> {
-  const closed = new Room({ ...DEFAULTS, ...options }).open(listener);
-  return () => {
+  const room = new Room({ ...DEFAULT_OPTIONS, ...options });
+  const accepting = acceptConnections(listener, room);
+  return async () => {
     listener.close();
-    return closed;
+    room.shutDown();
+    await accepting;
+    await room.waitUntilClosed();
   };
 }
+
+// --------------------------------------------------------- the server's own output
+
+/** Lines that wait to be printed. If there are more, they are dropped and counted. */
+const MAX_UNPRINTED_LINES = 16 * 1024;
+
+/**
+ * Prints lines with the time. Output can be slow, for example if it goes through a
+ * pipe, so the server never waits for it.
+ */
+class Printer {
+  #lines: string[] = [];
+  #dropped = 0; // lines that could not be printed
+  #printing?: Promise<void>;
+  #time = "";
+  #timeSecond = 0; // Formatting the time is slow, so it is done once per second.
+
+  constructor(readonly output: typeof Deno.stdout) {}
+
+  print(line: string): void {
+    if (this.#lines.length < MAX_UNPRINTED_LINES) {
+      this.#lines.push(`[${this.#currentTime()}] ${line}\n`);
+    } else {
+      this.#dropped++;
+    }
+    this.#printing ??= this.#printLines();
+  }
+
+  /** Resolves when everything has been printed, or cannot be. */
+  async waitUntilPrinted(): Promise<void> {
+    await this.#printing;
+  }
+
+  #currentTime(): string {
+    const second = Math.trunc(Date.now() / 1_000);
+    if (second !== this.#timeSecond) {
+      this.#timeSecond = second;
+      this.#time = new Date().toTimeString().slice(0, 8);
+    }
+    return this.#time;
+  }
+
+  async #printLines(): Promise<void> {
+    while (this.#lines.length > 0) {
+      await nextTurn(); // All lines of a turn are printed with one write.
+      const lines = this.#lines;
+      const dropped = this.#dropped;
+      const warning =
+        `[${this.#currentTime()}] ⚠️ Lines not printed: ${dropped}\n`;
+      const text = lines.join("") + (dropped > 0 ? warning : "");
+      this.#lines = [];
+      try {
+        await this.#write(encoder.encode(text));
+        this.#dropped -= dropped;
+      } catch {
+        // The output is full or closed. The next line tries again.
+        this.#dropped += lines.length;
+        break;
+      }
+    }
+    this.#printing = undefined;
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    let count = 0;
+    while (count < bytes.length) {
+      count += await this.output.write(bytes.subarray(count));
+    }
+  }
+}
+
+// ------------------------------------------------------------- the command line
 
 const USAGE = `Usage: deno run --allow-net server.ts [port] [options]
 
   port              TCP port, 0 for any free one (default ${DEFAULT_PORT})
   --host ADDRESS    address to listen on (default ${DEFAULT_HOST};
                     0.0.0.0 for everybody on the network)
-  --max-clients N   connections at a time (default ${DEFAULTS.maxClients})
+  --max-clients N   connections at a time (default ${DEFAULT_OPTIONS.maxClients})
   --quiet           do not print people's messages
   -h, --help        show this help`;
 
-/** Ends the program, with one line that says what is wrong and what to do. */
-function exit(status: 0 | 1 | 2, message: string): never {
-  (status === 0 ? console.log : console.error)(message);
-  Deno.exit(status);
+/** Ends the program with a message that says what the user can do. */
+class ExitError extends Error {
+  constructor(readonly exitStatus: 1 | 2, message: string) {
+    super(message);
+  }
 }
 
 function parseOptions(args: string[]) {
@@ -351,50 +843,99 @@ function parseOptions(args: string[]) {
     boolean: ["quiet", "help"],
     string: ["host", "max-clients", "_"],
     alias: { help: "h" },
-    default: { host: DEFAULT_HOST, "max-clients": `${DEFAULTS.maxClients}` },
-    unknown: (arg) =>
-      !arg.startsWith("-") || exit(2, `Unknown option ${arg}: see --help.`),
+    default: {
+      host: DEFAULT_HOST,
+      "max-clients": `${DEFAULT_OPTIONS.maxClients}`,
+    },
+    unknown: (arg) => {
+      if (arg.startsWith("-")) throw wrongArgument(`Unknown option ${arg}`);
+    },
   });
-  const { help, host: hostname, "max-clients": most, quiet } = flags;
-  if (help) exit(0, USAGE);
-  const [word = `${DEFAULT_PORT}`, extra] = flags._.map(String);
-  const port = parsePort(word) ?? exit(2, `Wrong port "${word}": see --help.`);
-  if (extra) exit(2, `Unexpected argument "${extra}": see --help.`);
-  if (!hostname) exit(2, "Missing address after --host: see --help.");
-  const isCount = /^[1-9]\d{0,5}$/.test(most);
-  if (!isCount) exit(2, `Wrong --max-clients "${most}": see --help.`);
-  return { hostname, port, quiet, maxClients: Number(most) };
+  const [portText = `${DEFAULT_PORT}`, extra] = flags._.map(String);
+  const port = parsePort(portText);
+  const maxClients = flags["max-clients"];
+  if (port === undefined) throw wrongArgument(`Wrong port "${portText}"`);
+  if (extra) throw wrongArgument(`Unexpected argument "${extra}"`);
+  if (!flags.host) throw wrongArgument("Missing address after --host");
+  if (!/^[1-9]\d{0,5}$/.test(maxClients)) {
+    throw wrongArgument(`Wrong --max-clients "${maxClients}"`);
+  }
+  return {
+    help: flags.help,
+    hostname: flags.host,
+    port,
+    maxClients: Number(maxClients),
+    quiet: flags.quiet,
+  };
+}
+
+function wrongArgument(what: string): ExitError {
+  return new ExitError(2, `${what}: see --help.`);
 }
 
 function listen(hostname: string, port: number): Deno.TcpListener {
   try {
     return Deno.listen({ hostname, port, tcpBacklog: BACKLOG });
   } catch (error) {
-    const { name, message } = error as Error;
-    const hint = name === "AddrInUse" ? " Choose another port." : "";
+    const { message } = error as Error;
+    const isInUse = error instanceof Deno.errors.AddrInUse;
+    const advice = isInUse ? " Choose another port." : "";
     const address = formatAddress(hostname, port);
-    exit(1, `Cannot listen on ${address}: ${message}.${hint}`);
+    throw new ExitError(1, `Cannot listen on ${address}: ${message}.${advice}`);
   }
 }
 
-async function main(): Promise<void> {
-  const { hostname, port, maxClients, quiet } = parseOptions(Deno.args);
-  const listener = listen(hostname, port);
-  const print = printTo(Deno.stdout, quiet);
-  const { addr } = listener; // port 0 has become a real one
-  print("🚀 Chat Server Started");
-  print(`📍 Listening on ${formatAddress(addr.hostname, addr.port)}`);
-  print("⏳ Waiting for clients to connect...");
-  const warn = printTo(Deno.stderr);
-  const stop = startServer(listener, { maxClients, print, warn });
-  const ending = Promise.withResolvers<void>(); // a second signal is nothing new
+/** Resolves when the program is asked to stop, for example by Ctrl+C. */
+function waitForStopSignal(): Promise<void> {
   const signals: Deno.Signal[] = ["SIGINT", "SIGHUP"];
   if (Deno.build.os !== "windows") signals.push("SIGTERM");
-  for (const name of signals) Deno.addSignalListener(name, ending.resolve);
-  await ending.promise.then(stop);
-  const printed = print("🛑 Chat Server Stopped");
-  await Promise.race([printed, timers.setTimeout(GOODBYE_MS)]);
-  Deno.exit(0);
+  return new Promise((resolve) => {
+    for (const name of signals) Deno.addSignalListener(name, () => resolve());
+  });
+}
+
+async function run(args: string[]): Promise<void> {
+  const { help, hostname, port, maxClients, quiet } = parseOptions(args);
+  if (help) return console.log(USAGE);
+  const listener = listen(hostname, port);
+  const output = new Printer(Deno.stdout);
+  const warnings = new Printer(Deno.stderr);
+  const { addr } = listener; // If the port was 0, the kernel has chosen one.
+  output.print("🚀 Chat Server Started");
+  output.print(`📍 Listening on ${formatAddress(addr.hostname, addr.port)}`);
+  if (["0.0.0.0", "::"].includes(addr.hostname)) {
+    const howTo = Deno.build.os === "windows"
+      ? "ipconfig"
+      : "ip addr or ifconfig";
+    output.print(`🌐 Others connect to your address: find it with ${howTo}`);
+  }
+  output.print("⏳ Waiting for clients to connect...");
+  const stopRequest = waitForStopSignal();
+  const shutDown = startServer(listener, {
+    maxClients,
+    quiet,
+    print: (line) => output.print(line),
+    warn: (line) => warnings.print(line),
+  });
+  await stopRequest;
+  await shutDown();
+  output.print("🛑 Chat Server Stopped");
+  const allPrinted = Promise.all([
+    output.waitUntilPrinted(),
+    warnings.waitUntilPrinted(),
+  ]);
+  await Promise.race([allPrinted, sleep(DRAIN_TIMEOUT_MS)]);
+}
+
+async function main(): Promise<void> {
+  try {
+    await run(Deno.args);
+    Deno.exit(0); // Otherwise the signal listeners keep the program running.
+  } catch (error) {
+    if (!(error instanceof ExitError)) throw error;
+    console.error(error.message);
+    Deno.exit(error.exitStatus);
+  }
 }
 
 if (import.meta.main) main();
