@@ -1,20 +1,27 @@
 /**
- * What the lessons share: a server in this process, and people who talk to it
- * over real sockets. Nothing in here comes from the program but `startServer`,
- * so the lessons judge any server that speaks the protocol: each step, and yours.
+ * What the lessons share: a chat server in this process, and people who talk to it.
  *
- * No test sleeps to wait. To show that something did not arrive, a test has
- * something said after it, and sees that arrive first: TCP keeps the order.
+ * Where the permission `--allow-net` was granted, people connect over real sockets.
+ * Otherwise they use the network in memory of network.ts, so that plain `deno test`
+ * needs no permission. The tests are the same.
+ *
+ * Nothing of the program is used here but `startServer`. So the lessons can judge
+ * every server that speaks the protocol: that of each step, and yours.
+ *
+ * No test sleeps to wait. To show that something did not arrive, a test sends a line
+ * after it, and checks that this line arrives first: TCP keeps the order.
  */
 
 import { assert, fail } from "@std/assert";
+import { connect as connectNodeSocket, type Socket } from "node:net";
 import { startServer } from "../server.ts";
+import { MemoryNetwork, reset, trafficOf } from "./network.ts";
 
-/** Somebody who waits longer than this for a line fails the test. */
+/** A person who waits longer than this for a line fails the test. */
 const PATIENCE_MS = 10_000;
 
-/** What the server says, once more: a test must not ask whom it examines. */
-export const texts = {
+/** What the server says. It is written here again, so that a test can check it. */
+export const announcements = {
   enterName: (port: number): string =>
     `[SYSTEM] Enter your name, or press Enter to be User_${port}:`,
   welcome: (name: string, ...users: string[]): string =>
@@ -24,8 +31,9 @@ export const texts = {
   left: (name: string): string => `[SYSTEM] ${name} left the chat!`,
   messageTooLong:
     "[SYSTEM] Message too long: 1,000 characters at most. It was not sent.",
-  full: "[SYSTEM] The chat is full. Try again later.",
-  noName: "[SYSTEM] No name given in time. Goodbye!",
+  chatFull: "[SYSTEM] The chat is full. Try again later.",
+  noNameInTime: "[SYSTEM] No name given in time. Goodbye!",
+  notAWebServer: "[SYSTEM] This is a chat, not a web server. Goodbye!",
   shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
 };
 
@@ -33,107 +41,169 @@ function isGranted(name: "net" | "run"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
 }
 
-/** A test that needs sockets; without them its name says why it is ignored. */
-export function testNet(name: string, fn: () => Promise<void>): void {
-  if (isGranted("net")) Deno.test(name, fn);
-  else Deno.test.ignore(`${name} (needs --allow-net)`, fn);
+/** Whether people connect over real sockets. */
+export const hasSockets: boolean = isGranted("net");
+/** Whether tests may start programs. */
+export const canRunPrograms: boolean = hasSockets && isGranted("run");
+
+let skippedTests = 0;
+
+/** Counts the tests of this file that cannot run, and says it with one line. */
+function skip(_name: string, _fn: () => Promise<void>): void {
+  skippedTests++;
+  if (skippedTests > 1) return;
+  queueMicrotask(() => { // when all tests of the file have been registered
+    const file = /(\w+?)(?:_test)?\.ts$/.exec(Deno.mainModule)?.[1];
+    const tests = skippedTests === 1
+      ? "1 test starts"
+      : `${skippedTests} tests start`;
+    Deno.test.ignore(`${file}: ${tests} programs: deno task test`, () => {});
+  });
 }
 
-/**
- * A test that starts programs; where it cannot, its name says why it is ignored.
- *
- * @param systems those on which alone it can be run.
- */
-export function testRun(
-  name: string,
-  fn: () => Promise<void>,
-  systems: string[] = [Deno.build.os],
-): void {
-  const isHere = systems.includes(Deno.build.os);
-  if (!isHere) Deno.test.ignore(`${name} (needs ${systems.join(" or ")})`, fn);
-  else if (isGranted("net") && isGranted("run")) Deno.test(name, fn);
-  else Deno.test.ignore(`${name} (needs -A)`, fn);
-}
+/** Registers a test that needs real sockets. Without permission it is only counted. */
+export const testSockets: (name: string, fn: () => Promise<void>) => void =
+  hasSockets ? Deno.test : skip;
 
-/** What a test may want otherwise. Early steps know nothing of it. */
+/** Registers a test that starts programs. Without permission it is only counted. */
+export const testProgram: (name: string, fn: () => Promise<void>) => void =
+  canRunPrograms ? Deno.test : skip;
+
+/** The options of a server that tests override. Early steps ignore them. */
 export interface TestOptions {
   maxClients?: number;
   nameTimeoutMs?: number;
-  stallMs?: number;
+  stallTimeoutMs?: number;
+  quiet?: boolean;
+  /** Uses the network in memory even if there are sockets: to count, for example. */
+  inMemory?: boolean;
 }
+
+/** How a person connects. */
+export interface VisitOptions {
+  /** The person can end the connection with an RST. */
+  canReset?: boolean;
+  /** Bytes that the network holds for this person. Sockets ignore it. */
+  bufferSize?: number;
+}
+
+/**
+ * A receiver who reads nothing is full after this many characters. The network in
+ * memory gets such a small buffer. Linux holds some megabytes for a real socket.
+ */
+export const FULL_AFTER: number = hasSockets ? 8_000_000 : 64 * 1024;
 
 /** A chat server in this process, on a port of its own. */
 export class TestServer {
+  /** Its TCP port. */
   readonly port: number;
-  /** The lines on its screen so far. */
+  /** The lines that it has printed so far. */
   readonly printed: string[] = [];
-  readonly #stop: () => Promise<void>;
+  /** The warnings that it has printed so far. */
+  readonly warnings: string[] = [];
+  /** The network in memory, if that is used. */
+  readonly memory?: MemoryNetwork;
+  /** Where it listens. */
+  readonly listener: Deno.TcpListener;
+  readonly #shutDown: () => Promise<void>;
   #stopped?: Promise<void>;
   #people: Person[] = [];
 
-  constructor(options: TestOptions = {}) {
-    const listener = Deno.listen({
-      hostname: "127.0.0.1",
-      port: 0,
-      tcpBacklog: 4_096,
-    });
-    this.port = listener.addr.port;
-    const print = (line: string) => this.printed.push(line);
-    const all: TestOptions & { print: typeof print } = { ...options, print };
-    this.#stop = startServer(listener, all);
+  constructor({ inMemory, ...options }: TestOptions = {}) {
+    if (inMemory || !hasSockets) this.memory = new MemoryNetwork();
+    this.listener = this.memory?.listen({ backlog: 4_096 }) ??
+      Deno.listen({ hostname: "127.0.0.1", port: 0, tcpBacklog: 4_096 });
+    this.port = this.listener.addr.port;
+    this.#shutDown = startServer(
+      this.listener,
+      {
+        ...options,
+        print: (line: string) => void this.printed.push(line),
+        warn: (line: string) => void this.warnings.push(line),
+      } as Parameters<typeof startServer>[1],
+    );
   }
 
-  /** Somebody who has connected, and seen nothing yet. */
-  async visit(name = "the newcomer"): Promise<Person> {
-    const conn = await Deno.connect({ hostname: "127.0.0.1", port: this.port });
-    const person = new Person(conn, name);
+  /** A person who has connected, and has received nothing yet. */
+  async visit(
+    name = "the newcomer",
+    options: VisitOptions = {},
+  ): Promise<Person> {
+    const person = new Person(await this.#connect(options), name);
     this.#people.push(person);
     return person;
   }
 
-  /** Somebody who has connected and seen the question for the name. */
-  async connect(name?: string): Promise<Person> {
-    const person = await this.visit(name);
-    await person.hears(texts.enterName(person.port));
+  async #connect(options: VisitOptions): Promise<Deno.TcpConn> {
+    if (this.memory) {
+      const { bufferSize } = options;
+      return await this.memory.connect(
+        this.port,
+        bufferSize ? { bufferSizeToClient: bufferSize } : {},
+      );
+    }
+    if (options.canReset) return await connectWithReset(this.port);
+    return await Deno.connect({ hostname: "127.0.0.1", port: this.port });
+  }
+
+  /** A person who has connected and received the question for a name. */
+  async connect(name?: string, options?: VisitOptions): Promise<Person> {
+    const person = await this.visit(name, options);
+    await person.receives(announcements.enterName(person.port));
     return person;
   }
 
-  /** Somebody who has joined, and seen the welcome. */
-  async join(name: string): Promise<Person> {
-    const person = await this.connect(name);
-    await person.says(name);
+  /** A person who has joined and received the welcome. */
+  async join(name: string, options?: VisitOptions): Promise<Person> {
+    const person = await this.connect(name, options);
+    await person.sends(name);
     const line = await person.nextLine();
     const isWelcome = line.startsWith(
       `[SYSTEM] Welcome, ${name}! Active users`,
     );
     assert(
       isWelcome,
-      `${name} should be welcomed, but sees:\n  ${short(line)}`,
+      `${name} should be welcomed\nbut receives:\n  ${quote(line)}`,
     );
     return person;
   }
 
-  /** Several people in a room where everybody has seen everybody come. */
+  /** Several people who have joined and have seen each other join. */
   async joinAll<Names extends string[]>(
     ...names: Names
   ): Promise<{ [Index in keyof Names]: Person }> {
     const people: Person[] = [];
     for (const name of names) {
       const newcomer = await this.join(name);
-      for (const person of people) await person.hears(texts.joined(name));
+      for (const person of people) {
+        await person.receives(announcements.joined(name));
+      }
       people.push(newcomer);
     }
     return people as { [Index in keyof Names]: Person };
   }
 
-  /** Stops the server; resolves when nothing of it is left. */
-  stop(): Promise<void> {
-    return this.#stopped ??= this.#stop();
+  /**
+   * A member who reads nothing from now on, and whose buffers are small if the
+   * network can do that: see {@linkcode FULL_AFTER}.
+   */
+  async joinSleeper(name: string, ...others: Person[]): Promise<Person> {
+    const sleeper = await this.join(name, { bufferSize: FULL_AFTER });
+    for (const person of others) {
+      await person.receives(announcements.joined(name));
+    }
+    return sleeper;
   }
 
-  /** Everybody hangs up, and the server stops. */
+  /** Shuts the server down. Resolves when nothing of it is left. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#shutDown();
+    return this.#stopped;
+  }
+
+  /** Closes all connections and stops the server. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const person of this.#people) person.hangsUp();
+    for (const person of this.#people) person.closes();
     await inTime(this.stop(), "The test", "the server to stop");
   }
 }
@@ -143,8 +213,9 @@ const encoder = new TextEncoder();
 /** A person at the other end of a connection, as with `nc`. */
 export class Person {
   #lines: AsyncGenerator<string>;
-  #isGone = false;
+  #isClosed = false;
 
+  /** @param name who it is, for the message of a failed test. */
   constructor(readonly conn: Deno.TcpConn, public name = "the newcomer") {
     this.#lines = linesFrom(conn);
   }
@@ -154,40 +225,50 @@ export class Person {
     return this.conn.localAddr.port;
   }
 
+  /** How often the server has written to this person: in memory only. */
+  get writesReceived(): number {
+    return trafficOf(this.conn).peerWrites;
+  }
+
+  /** How often the server has read from this person: in memory only. */
+  get readsByServer(): number {
+    return trafficOf(this.conn).peerReads;
+  }
+
   /** Sends lines. */
-  says(...lines: string[]): Promise<void> {
-    return this.sends(lines.map((line) => line + "\n").join(""));
+  sends(...lines: string[]): Promise<void> {
+    return this.sendsRaw(lines.map((line) => line + "\n").join(""));
   }
 
   /** Sends text or bytes as they are, without a newline. */
-  async sends(data: string | Uint8Array): Promise<void> {
+  async sendsRaw(data: string | Uint8Array): Promise<void> {
     let bytes = typeof data === "string" ? encoder.encode(data) : data;
     while (bytes.length > 0) {
       bytes = bytes.subarray(await this.conn.write(bytes));
     }
   }
 
-  /** The next line on the screen, `undefined` when there is none to come. */
+  /** The next line, or `undefined` at the end of the connection. */
   async nextLineOrEnd(awaited = "a line"): Promise<string | undefined> {
     return (await inTime(this.#lines.next(), this.name, awaited)).value;
   }
 
-  /** The next line on the screen. Fails when there is none to come. */
+  /** The next line. Fails at the end of the connection. */
   async nextLine(): Promise<string> {
-    return await this.nextLineOrEnd() ?? fail(`${this.name} was hung up on`);
+    return await this.nextLineOrEnd() ?? fail(`${this.name} was disconnected`);
   }
 
-  /** Fails unless exactly these lines are the next on the screen. */
-  async hears(...lines: string[]): Promise<void> {
+  /** Fails unless exactly these lines are received next. */
+  async receives(...lines: string[]): Promise<void> {
     for (const line of lines) {
-      const seen = await this.nextLineOrEnd(`the line\n  ${short(line)}`);
+      const seen = await this.nextLineOrEnd(`the line\n  ${quote(line)}`);
       assertLine(seen, line, this.name);
     }
   }
 
-  /** All lines up to one of these, or to the end. */
-  async hearsUntil(...last: string[]): Promise<string[]> {
-    const awaited = last.map(short).join(" or ") || "the end";
+  /** All lines up to one of these, or up to the end. */
+  async receivesUntil(...last: string[]): Promise<string[]> {
+    const awaited = last.map(quote).join(" or ") || "the end of the connection";
     const lines: string[] = [];
     for (;;) {
       const line = await this.nextLineOrEnd(awaited);
@@ -197,29 +278,39 @@ export class Person {
     }
   }
 
-  /** Fails unless the server hangs up now, with nothing more said. So do they. */
-  async isHungUpOn(): Promise<void> {
+  /** Fails unless the server ends the connection now, with no further line. */
+  async isDisconnected(): Promise<void> {
     assertLine(await this.nextLineOrEnd(), undefined, this.name);
-    this.hangsUp();
+    this.closes();
   }
 
-  /** Says 'no more from me' and can still hear: half-close, a FIN. */
-  endsInput(): Promise<void> {
+  /** Half-closes: sends a FIN, and can still receive. */
+  halfCloses(): Promise<void> {
     return this.conn.closeWrite();
   }
 
-  /** Is gone, as if the program had been closed. */
-  hangsUp(): void {
-    if (!this.#isGone) this.conn.close();
-    this.#isGone = true;
+  /** Closes the connection, as a program that exits. */
+  closes(): void {
+    if (!this.#isClosed) this.conn.close();
+    this.#isClosed = true;
+  }
+
+  /** Ends the connection with an RST. Needs {@linkcode VisitOptions.canReset}. */
+  resets(): void {
+    this.#isClosed = true;
+    if (this.conn instanceof ResettableConn) this.conn.reset();
+    else reset(this.conn);
   }
 }
 
-/** Framing once more, for a test must not ask whom it examines. */
+// --------------------------------------------------------- framing, once more
+
+/** Splits bytes into lines. It is written here again, so that a test can check it. */
 async function* linesFrom(conn: Deno.TcpConn): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const buffer = new Uint8Array(64 * 1024);
-  for (let rest = "";;) {
+  let rest = "";
+  for (;;) {
     const count = await conn.read(buffer).catch(() => null);
     const bytes = buffer.subarray(0, count ?? 0);
     rest += decoder.decode(bytes, { stream: count !== null });
@@ -230,15 +321,95 @@ async function* linesFrom(conn: Deno.TcpConn): AsyncGenerator<string> {
   }
 }
 
-/** The beginning of a line, with what cannot be seen written as an escape. */
-function short(line: string): string {
-  const chars = line.length <= 100 ? [] : [...line]; // an emoji counts once
-  if (chars.length <= 100) return JSON.stringify(line);
-  const start = JSON.stringify(chars.slice(0, 100).join(""));
-  return `${start}… (${chars.length} characters)`;
+// ------------------------------------------------------- connections with reset
+
+async function connectWithReset(port: number): Promise<Deno.TcpConn> {
+  // Without `setNoDelay`, small writes are gathered, and an RST would discard them.
+  const socket = connectNodeSocket(port, "127.0.0.1").pause().setNoDelay();
+  await new Promise((resolve, reject) => {
+    socket.once("connect", resolve).once("error", reject);
+  });
+  return new ResettableConn(socket) as unknown as Deno.TcpConn;
 }
 
-/** Fails, saying what somebody sees, unless it is that; undefined is the end. */
+/** A socket of Node, which can send an RST, with the methods of a `Deno.Conn`. */
+class ResettableConn {
+  readonly localAddr: { port: number };
+  readonly #socket: Socket;
+  #chunk: Uint8Array = new Uint8Array();
+
+  constructor(socket: Socket) {
+    this.#socket = socket.on("error", () => {});
+    this.localAddr = { port: socket.localPort! };
+  }
+
+  async read(into: Uint8Array): Promise<number | null> {
+    while (this.#chunk.length === 0) {
+      const chunk: Uint8Array | null = this.#socket.read();
+      if (chunk) this.#chunk = chunk;
+      else if (this.#socket.readableEnded || this.#socket.destroyed) {
+        return null;
+      } else await this.#changes();
+    }
+    const count = Math.min(into.length, this.#chunk.length);
+    into.set(this.#chunk.subarray(0, count));
+    this.#chunk = this.#chunk.subarray(count);
+    return count;
+  }
+
+  #changes(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        for (const name of names) this.#socket.off(name, done);
+        resolve();
+      };
+      const names = ["readable", "end", "close"];
+      for (const name of names) this.#socket.on(name, done);
+    });
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#socket.write(
+        bytes,
+        (error) => error ? reject(error) : resolve(bytes.length),
+      );
+    });
+  }
+
+  closeWrite(): Promise<void> {
+    return new Promise((resolve) => this.#socket.end(resolve));
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  reset(): void {
+    this.#socket.resetAndDestroy();
+  }
+}
+
+// ------------------------------------------------------------------ assertions
+
+const MAX_QUOTED_CHARS = 100;
+
+/** A line in quotes. Characters that a terminal obeys, or does not show, are escaped. */
+export function quote(line: string): string {
+  const chars = line.length > MAX_QUOTED_CHARS ? [...line] : [];
+  const isLong = chars.length > MAX_QUOTED_CHARS;
+  const start = isLong ? chars.slice(0, MAX_QUOTED_CHARS).join("") : line;
+  const quoted = JSON.stringify(start).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`,
+  );
+  return isLong ? `${quoted}… (${chars.length} characters)` : quoted;
+}
+
+/**
+ * Fails unless somebody has received the expected line. The message says what they
+ * see instead. `undefined` stands for the end of the connection.
+ */
 export function assertLine(
   seen: string | undefined,
   expected: string | undefined,
@@ -246,15 +417,15 @@ export function assertLine(
 ): void {
   if (seen === expected) return;
   const should = expected === undefined
-    ? "should be hung up on"
-    : `should see:\n  ${short(expected)}`;
-  const sees = seen === undefined
-    ? "was hung up on"
-    : `sees:\n  ${short(seen)}`;
-  fail(`${who} ${should}\nbut ${sees}`);
+    ? "should be disconnected"
+    : `should receive:\n  ${quote(expected)}`;
+  const but = seen === undefined
+    ? "was disconnected"
+    : `receives:\n  ${quote(seen)}`;
+  fail(`${who} ${should}\nbut ${but}`);
 }
 
-/** Fails at the first line that is not as expected. */
+/** Fails at the first line that differs. */
 export function assertLines(
   seen: string[],
   expected: string[],
@@ -273,13 +444,13 @@ export function messages(count: number, chars = 1_000, filler = "x"): string[] {
   });
 }
 
-/** The memory that a program has, in MB. Linux only: it asks /proc. */
+/** The memory that a program uses, in MB. Only on Linux, since it reads /proc. */
 export async function memoryOf(pid: number): Promise<number> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`);
   return Number(/VmRSS:\s*(\d+)/.exec(status)?.[1]) / 1_000;
 }
 
-/** Fails with the complaint if the promise takes longer than that, or fails. */
+/** Fails with the complaint if the promise needs longer, or rejects. */
 export async function within<T>(
   ms: number,
   promise: Promise<T>,
@@ -292,7 +463,7 @@ export async function within<T>(
     .finally(() => clearTimeout(timer));
 }
 
-/** Fails, saying who waited in vain, and for what, after PATIENCE_MS. */
+/** Fails after PATIENCE_MS, and says who waited in vain, and for what. */
 export function inTime<T>(
   promise: Promise<T>,
   who: string,
@@ -302,31 +473,7 @@ export function inTime<T>(
   return within(PATIENCE_MS, promise, complaint);
 }
 
-/** A turn of the event loop for everybody else. */
+/** Lets the event loop turn once. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** A listener that lets in whoever is there; until it is closed, it waits. */
-export function fakeListener(
-  next: () => Deno.TcpConn | undefined,
-): Deno.TcpListener {
-  const closed = Promise.withResolvers<void>();
-  async function accept(): Promise<Deno.TcpConn> {
-    const conn = next();
-    if (conn) return conn;
-    await closed.promise;
-    throw new Deno.errors.BadResource();
-  }
-  return {
-    accept,
-    close: closed.resolve,
-    async *[Symbol.asyncIterator]() {
-      try {
-        for (;;) yield await accept();
-      } catch {
-        // as of a real listener: when it is closed, no more come
-      }
-    },
-  } as unknown as Deno.TcpListener;
 }

@@ -34,11 +34,11 @@ function timeless(text: string): string {
 export class Pipe {
   /** All that has been read so far. */
   text = "";
-  readonly #pieces: ReadableStreamDefaultReader<string>;
+  readonly #chunks: ReadableStreamDefaultReader<string>;
 
   /** Of a program's stdout or stderr. */
   constructor(bytes: ReadableStream<Uint8Array<ArrayBuffer>>) {
-    this.#pieces = bytes.pipeThrough(new TextDecoderStream()).getReader();
+    this.#chunks = bytes.pipeThrough(new TextDecoderStream()).getReader();
   }
 
   /** Reads until the pattern is there. Fails if the program ends before. */
@@ -51,9 +51,9 @@ export class Pipe {
     }
   }
 
-  /** Reads one piece; says whether there was one. */
+  /** Reads one chunk. Resolves with whether there was one. */
   async more(): Promise<boolean> {
-    const { value, done } = await this.#pieces.read();
+    const { value, done } = await this.#chunks.read();
     this.text += value ?? "";
     return !done;
   }
@@ -66,7 +66,7 @@ export class Pipe {
 
   /** Reads no more, as `head` does when it has enough. */
   close(): Promise<void> {
-    return this.#pieces.cancel();
+    return this.#chunks.cancel();
   }
 }
 
@@ -191,7 +191,7 @@ export class Server extends Program {
   async join(name: string): Promise<Person> {
     const person = await this.connect();
     person.name = name;
-    await person.says(name);
+    await person.sends(name);
     await person.nextLine(); // the question
     const line = await person.nextLine();
     const isWelcome = line.startsWith(`[SYSTEM] Welcome, ${name}!`);
@@ -207,7 +207,7 @@ export class Server extends Program {
 
   /** Everybody hangs up, and it does not outlive the test. */
   override async [Symbol.asyncDispose](): Promise<void> {
-    for (const person of this.#people) person.hangsUp();
+    for (const person of this.#people) person.closes();
     await super[Symbol.asyncDispose]();
   }
 }
@@ -227,7 +227,7 @@ async function hasFiles(pid: number): Promise<void> {
   }
 }
 
-/** A server of which a test decides what it says. */
+/** A server that sends what a test wants. */
 export class FakeServer {
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   /** Where it listens. */
@@ -242,9 +242,9 @@ export class FakeServer {
     return client;
   }
 
-  /** Hangs up on all clients. */
+  /** Disconnects all clients. */
   [Symbol.dispose](): void {
-    for (const client of this.#clients) client.hangsUp();
+    for (const client of this.#clients) client.closes();
     this.#listener.close();
   }
 }

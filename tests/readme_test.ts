@@ -1,142 +1,255 @@
 /**
- * Prose drifts from code unless something holds it: what README.md says of the
- * program must be what the program is.
+ * What README.md and tests/README.md say about the program must be what the program
+ * is. Text does not notice when the code beside it changes. So these tests compare:
+ * help texts, a whole session, limits, and the names of functions, files, lessons
+ * and tasks.
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { texts } from "../protocol.ts";
+import config from "../deno.json" with { type: "json" };
+import { announcements, testProgram } from "./helpers.ts";
+import { Program, Server } from "./programs.ts";
+import { client, Terminal, testTerminal } from "./terminal.ts";
 
 const ROOT = new URL("../", import.meta.url);
-const MAX_WORDS = 3_000;
-const missing = (["read", "run"] as const).filter((name) =>
-  Deno.permissions.querySync({ name }).state !== "granted"
-);
-const needs = missing.length > 0 ? ` (needs --allow-${missing[0]})` : "";
+const README = "README.md";
+const COURSE = "tests/README.md";
+const SOURCES = ["protocol.ts", "server.ts", "client.ts"];
 
-const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
-
-function test(name: string, fn: (readme: string) => void | Promise<void>) {
-  const ignore = missing.length > 0;
-  Deno.test({
-    name: `README: ${name}${needs}`,
-    ignore,
-    // the formatter pads the cells of tables
-    fn: async () =>
-      await fn((await read("README.md")).replace(
-        /^\|.*$/gm,
-        (row) => row.replace(/ +/g, " "),
-      )),
-  });
+async function read(path: string): Promise<string> {
+  const text = await Deno.readTextFile(new URL(path, ROOT));
+  return text.replaceAll("\r\n", "\n");
 }
 
-test("the help texts are those of the programs", async (readme) => {
-  for (const program of ["server.ts", "client.ts"]) {
-    const { stdout } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", program, "--help"],
-      cwd: ROOT,
-    }).output();
-    const help = new TextDecoder().decode(stdout).trim();
-    assert(readme.includes(help), `README has not this help:\n${help}`);
+/** The part of a document below this heading. */
+function section(text: string, heading: string): string {
+  const part = text.split(/^## /m).find((part) => part.startsWith(heading));
+  assert(part, `There is no heading "${heading}"`);
+  return part;
+}
+
+/** The blocks of text in a part of a document, without their fences. */
+function blocks(text: string): string[] {
+  return [...text.matchAll(/^```text\n(.*?)\n```$/gms)].map(([, it]) => it!);
+}
+
+// ------------------------------------------------------------ what programs show
+
+testProgram("readme: the help texts are those of the programs", async () => {
+  const readme = await read(README);
+  for (const file of ["server.ts", "client.ts"]) {
+    await using program = new Program([file, "--help"], { input: "" });
+    const { stdout } = await program.ends();
+    assert(
+      readme.includes(stdout.trim()),
+      `README.md does not show this help:\n${stdout}`,
+    );
   }
 });
 
-test("every sentence of the server in it is one that the server says", (readme) => {
-  const name = "[\\w.-]+";
-  const says = [
-    texts.enterName(0).replace("_0", "_\\d+"),
-    texts.nameRefused("The name \\w+ is taken."),
-    texts.welcome(name, "Active users \\(\\d+\\): [\\w, .-]+?"),
-    texts.joined(name),
-    texts.left(name),
-    texts.shutdown,
-  ].map((text) => new RegExp(`^\\${text}$`));
-  const quoted = readme.match(/^\[SYSTEM\] .+$/gm) ?? [];
-  assert(quoted.length >= 4, "it shows a session");
-  for (const line of quoted) {
-    assert(says.some((pattern) => pattern.test(line)), line);
-  }
-});
+testTerminal(
+  "readme: server, Alice and Bob see the session as it is shown",
+  async () => {
+    const readme = await read(README);
+    await using server = await Server.start();
+    await using alice = await Terminal.open(client(server.port));
+    await enterName(alice, "alice");
+    await using bob = await Terminal.open(client(server.port));
+    await enterName(bob, "bob");
+    await alice.shows("bob joined the chat!");
+    await alice.type("Hello everyone!\r");
+    await bob.shows("alice: Hello everyone!");
+    await bob.type("Hi alice!\r");
+    await alice.shows("bob: Hi alice!");
+    await bob.type("quit\r");
+    await alice.shows("bob left the chat!");
+    await bob.ends(0);
+    const { stdout } = await server.stop();
+    await alice.ends(1);
 
-test("the limits are those of the program", async (readme) => {
+    const alicesRows = await alice.rows();
+    const bobsRows = await bob.rows();
+    const ports = [
+      server.port,
+      suggestedPort(alicesRows),
+      suggestedPort(bobsRows),
+    ];
+    const seen = [
+      stdout.trimEnd(),
+      rowsOfClient(alicesRows),
+      rowsOfClient(bobsRows),
+    ];
+    const shown = blocks(section(readme, "A session"));
+    const [serverShown = "", aliceShown = "", bobShown = ""] = shown;
+    const people = ["the server", "Alice", "Bob"];
+    for (const [n, text] of [serverShown, aliceShown, bobShown].entries()) {
+      assertEquals(
+        generalize(seen[n]!, ports),
+        generalize(text, [9999, 50000, 50001]),
+        `README.md does not show what ${people[n]} sees`,
+      );
+    }
+  },
+);
+
+async function enterName(terminal: Terminal, name: string): Promise<void> {
+  await terminal.shows("press Enter to be User_", "Name:");
+  await terminal.type(name + "\r");
+  await terminal.shows("You:");
+}
+
+/** The port that the server sees for a client, from its question for a name. */
+function suggestedPort(rows: string[]): number {
+  return Number(/User_(\d+)/.exec(rows.join("\n"))?.[1]);
+}
+
+/** What the client itself wrote: without the number of its process and its exit. */
+function rowsOfClient(rows: string[]): string {
+  const isOurs = /^(pid \d+|exit \d+|a sane terminal)$/;
+  return rows.filter((row) => !isOurs.test(row)).join("\n");
+}
+
+/** Replaces what differs from session to session: times and ports. */
+function generalize(text: string, ports: number[]): string {
+  let result = text.replace(/^\[\d\d:\d\d:\d\d\] /gm, "[time] ");
+  for (const [n, port] of ports.entries()) {
+    result = result.replaceAll(`${port}`, `PORT_${n}`);
+  }
+  return result;
+}
+
+testProgram(
+  "readme: each announcement that is shown is one that the server sends",
+  async () => {
+    const name = "[\\w.-]+";
+    const patterns = [
+      announcements.enterName(0).replace("_0", "_\\d+"),
+      `[SYSTEM] The name ${name} is taken. Enter another name:`,
+      `[SYSTEM] Welcome, ${name}! Active users \\(\\d+\\): ${name}(, ${name})*`,
+      announcements.joined(name),
+      announcements.left(name),
+      announcements.shutdown,
+    ].map((text) => new RegExp(`^\\${text}$`));
+    let count = 0;
+    for (const file of [README, COURSE]) {
+      for (const line of (await read(file)).match(/^\[SYSTEM\] .+$/gm) ?? []) {
+        count++;
+        const isReal = patterns.some((pattern) => pattern.test(line));
+        assert(isReal, `${file} shows a line that no server sends: ${line}`);
+      }
+    }
+    assert(count >= 10, "The documents show no session any more");
+  },
+);
+
+// ------------------------------------------------------------- what is in the code
+
+testProgram("readme: the limits are those of the program", async () => {
+  const limits = section(await read(README), "Limits");
   const source = await read("protocol.ts") + await read("server.ts");
-  /** A constant such as `64 * 1024` or `60_000`, in the unit asked for. */
-  function limit(name: string, unit = 1): string {
-    const found = new RegExp(`\\b${name}\\b[ :=]+([\\d_]+)(?: \\* ([\\d_]+))?`)
-      .exec(source);
-    assert(found, `there is no ${name}`);
-    const [, a, b = "1"] = found;
-    const plain = (digits = "") => Number(digits.replaceAll("_", ""));
-    return (plain(a) * plain(b) / unit).toLocaleString("en-US");
-  }
-  const rows = [
-    ["a message", `${limit("MAX_MESSAGE_CHARS")} characters`],
-    ["a line without end", `${limit("MAX_LINE_LENGTH", 1024)} KiB`],
-    ["a name", `${limit("MAX_NAME_CHARS")} characters`],
-    ["time to give a name", `${limit("nameTimeoutMs", 1000)} s`],
-    ["connections", `${limit("maxClients")} (\`--max-clients\`)`],
-    ["connections about to close", `${limit("MAX_LEAVING")} more`],
-    ["lines of all who send much, in one turn", limit("MAX_LINES_A_TURN")],
-    [
-      "what one has caused and not everybody has got",
-      `${limit("MAX_DEBT", 1024)} KiB`,
-    ],
-    [
-      "a reader takes nothing while somebody waits",
-      `${limit("stallMs", 1000)} s`,
-    ],
-    ["a reader is behind", `${limit("MAX_BEHIND")} entries`],
-    [
-      "what is on its way to somebody who leaves",
-      `${limit("GOODBYE_MS", 1000)} s`,
-    ],
-    [
-      "what the server prints and nobody takes",
-      `${limit("MAX_UNPRINTED", 1024 * 1024)} MiB`,
-    ],
-  ];
-  for (const [what, value] of rows) {
-    const row = `| ${what} | ${value} |`;
-    assert(readme.includes(row), `README has no row ${row}`);
+  const claims: Record<string, string> = {
+    MAX_MESSAGE_CHARS: "messages of more than N characters",
+    MAX_NAME_CHARS: "names of more than N,",
+    MAX_LINE_LENGTH: "lines of more than N,",
+    nameTimeoutMs: "clients without a name after N s",
+    maxClients: "connections after the first N ",
+    stallTimeoutMs: "for N s while a sender waits",
+    MAX_LOG_COST: "if the log holds more than N characters",
+    MAX_UNDELIVERED: "senders with more than N undelivered",
+    SHARED_QUOTA: "if the log holds over N)",
+    MAX_LINES_PER_TURN: "clients after N lines in one turn",
+    MAX_LEAVING: "while N connections are ending",
+    DRAIN_TIMEOUT_MS: "has not received after N s",
+    MAX_UNPRINTED_LINES: "while N lines wait",
+  };
+  for (const [constant, claim] of Object.entries(claims)) {
+    const value = valueOf(constant, source);
+    const isTime = /ms$/i.test(constant);
+    const number = (isTime ? value / 1_000 : value).toLocaleString("en-US");
+    const expected = claim.replace("N", number);
+    assert(limits.includes(expected), `README.md does not say: ${expected}`);
   }
 });
 
-test("it lists every lesson and every exercise, and no other", async (readme) => {
-  const stems = new Set<string>();
-  for (const folder of ["tests/", "tests/exercises/"]) {
-    for await (const { name } of Deno.readDir(new URL(folder, ROOT))) {
-      const stem = /^\d\d_[a-z_]+?(?=_test\.ts|\.ts|\.diff)/.exec(name);
-      if (stem) stems.add(stem[0]);
+/** The value of a constant that is written as a product, such as `64 * 1024`. */
+function valueOf(constant: string, source: string): number {
+  const pattern = new RegExp(
+    `\\b${constant}(?: =|:) ([\\d_]+(?: \\* [\\d_]+)*)`,
+  );
+  const product = pattern.exec(source)?.[1];
+  assert(product, `The program has no constant ${constant}`);
+  let value = 1;
+  for (const factor of product.split(" * ")) {
+    value *= Number(factor.replaceAll("_", ""));
+  }
+  return value;
+}
+
+testProgram(
+  "readme: each concept is in the code where the table says, and in a lesson",
+  async () => {
+    const concepts = section(await read(README), "Concepts");
+    const rows = [...concepts.matchAll(/`(\w+\.ts):(#?\w+)` *\| `(\w+)`/g)];
+    assert(rows.length > 8, "README.md has no table of concepts any more");
+    for (const [, file = "", name = "", lesson = ""] of rows) {
+      const pattern = new RegExp(`(^|\\W)${name}\\W`);
+      assert(pattern.test(await read(file)), `There is no ${name} in ${file}`);
+      await assertExists(`tests/${lesson}_test.ts`, README);
+    }
+  },
+);
+
+// ------------------------------------------------- files, lessons and commands
+
+async function assertExists(path: string, document: string): Promise<void> {
+  const info = await Deno.stat(new URL(path, ROOT)).catch(() => undefined);
+  assert(info, `${document} names ${path}, which does not exist`);
+}
+
+testProgram(
+  "readme: tests/README.md lists every lesson and every exercise, and no other",
+  async () => {
+    const stems = new Set<string>();
+    for (const folder of ["tests/", "tests/exercises/"]) {
+      for await (const { name } of Deno.readDir(new URL(folder, ROOT))) {
+        const stem = /^(\d\d_[a-z_]+?)(_test\.ts|\.ts|\.diff)$/.exec(name)?.[1];
+        if (stem) stems.add(stem);
+      }
+    }
+    const rows = (await read(COURSE)).matchAll(/^\| `(\d\d_\w+)`/gm);
+    const listed = [...rows].map(([, stem]) => stem);
+    const complaint = "tests/README.md does not list the lessons and exercises";
+    assertEquals(listed, [...stems].sort(), complaint);
+  },
+);
+
+testProgram("readme: every file that the documents name exists", async () => {
+  for (const file of [README, COURSE]) {
+    const text = await read(file);
+    const links = [...text.matchAll(/\]\((?!https:)([\w./]+)\)/g)];
+    for (const [, path = ""] of links) {
+      await assertExists(new URL(path, new URL(file, ROOT)).href, file);
+    }
+    for (const [path] of text.matchAll(/\btests\/[a-z0-9_/]+(\.\w+)?/g)) {
+      const isMadeByTool = path.includes("steps/unpacked");
+      if (!isMadeByTool) await assertExists(path, file);
     }
   }
-  const listed = readme.match(/^\| `\d\d_\w+/gm) ?? [];
-  assertEquals(listed.map((row) => row.slice(3)), [...stems].sort());
-});
-
-test("every file that it names is there, and as long as it says", async (readme) => {
-  const paths = [
-    ...readme.matchAll(/\]\(([\w./]+)\)/g),
-    ...readme.matchAll(/(tests\/[\w./]+\.\w+)/g),
-  ];
-  for (const [, path = ""] of paths) {
-    const { isFile } = await Deno.stat(new URL(path, ROOT));
-    assert(isFile, path);
-  }
-  const files = ["protocol.ts", "server.ts", "client.ts"];
-  for (const file of files) {
-    const lines = (await read(file)).split("\n").length - 1;
-    const [, said = ""] =
-      new RegExp(`\\(${file}\\)[^(]*\\((\\d+)`).exec(readme) ?? [];
-    assertEquals(Number(said), lines, `lines of ${file}, as README says`);
+  const tree = section(await read(README), "The project");
+  for (const file of SOURCES) {
+    assert(tree.includes(`${file} `), `The tree has no ${file}`);
   }
 });
 
-test(`it has at most ${MAX_WORDS} words`, async () => {
-  const words = (await read("README.md")).trim().split(/\s+/).length;
-  assert(words <= MAX_WORDS, `README.md has ${words} words`);
+testProgram("readme: every task that the documents name exists", async () => {
+  for (const file of [README, COURSE]) {
+    for (
+      const [, task = ""] of (await read(file)).matchAll(/deno task (\w+)/g)
+    ) {
+      assert(
+        task in config.tasks,
+        `${file} names deno task ${task}: no such task`,
+      );
+    }
+  }
 });
-
-// The last line of a plain `deno test`, where it cannot scroll away.
-if (missing.length > 0) {
-  const hint = "most tests need the network, or programs: `deno task test`";
-  Deno.test.ignore(`IGNORED: ${hint} runs them all`, () => {});
-}

@@ -1,5 +1,5 @@
 /**
- * A terminal with a program in it, and somebody who types and looks. It is a
+ * A terminal with a program in it, and a person who types and looks. It is a
  * real one, tmux; we look again and again until the screen shows what it should.
  *
  *     await using alice = await Terminal.join(server.port, "alice");
@@ -8,7 +8,7 @@
  */
 
 import { fail } from "@std/assert";
-import { testRun } from "./helpers.ts";
+import { testProgram } from "./helpers.ts";
 
 /** The screen has to show what is expected by then, on a busy machine too. */
 const PATIENCE_MS = 10_000;
@@ -28,7 +28,7 @@ async function run(program: string, ...args: string[]): Promise<string> {
 
 function hasTmux(): boolean {
   const { state } = Deno.permissions.querySync({ name: "run" });
-  if (state !== "granted") return true; // `testRun` says what is missing
+  if (state !== "granted") return true; // `testProgram` says what is missing
   try {
     return new Deno.Command("tmux", { args: ["-V"] }).outputSync().success;
   } catch {
@@ -38,11 +38,15 @@ function hasTmux(): boolean {
 
 const isPossible = hasTmux();
 
-/** A test that needs a terminal; without tmux its name says why it is ignored. */
-export function testTerminal(name: string, fn: () => Promise<void>): void {
-  if (isPossible) testRun(name, fn);
-  else Deno.test.ignore(`${name} (needs tmux: apt install tmux)`, fn);
-}
+/**
+ * Registers a test that needs a terminal. Without permission it is only counted, as
+ * by `testProgram`. Without tmux its title says what is missing.
+ */
+export const testTerminal: (name: string, fn: () => Promise<void>) => void =
+  isPossible
+    ? testProgram
+    : (name, fn) =>
+      Deno.test.ignore(`${name} (needs tmux: apt install tmux)`, fn);
 
 /** The command for a client; no question for a permission may save it. */
 export function client(port: number, ...options: string[]): string {
@@ -102,7 +106,7 @@ export class Terminal {
     return terminal;
   }
 
-  /** Types letters as they are; `\r` is Enter. */
+  /** Types characters as they are; `\r` is Enter. */
   async type(text: string): Promise<void> {
     await this.#tmux("send-keys", "-l", text);
   }
@@ -179,7 +183,7 @@ export class Terminal {
     Deno.kill(Number(/\d+/.exec(first)?.[0]), signal);
   }
 
-  /** Out of the way of any tmux that somebody uses. */
+  /** Out of the way of any tmux that is in use. */
   #tmux(...args: string[]): Promise<string> {
     return run("tmux", "-u", "-L", this.#socket, "-f", "/dev/null", ...args);
   }

@@ -1,0 +1,188 @@
+/**
+ * Lesson 5: untrusted input.
+ *
+ * Whatever comes from a network is hostile until it has been checked, and a text is
+ * no exception. A terminal obeys some characters: it moves the cursor, or clears the
+ * screen. Others are not drawn, or change the direction of the text around them. So
+ * a stranger's text could change what other people see, and who seems to say it.
+ *
+ * So whatever shows the text of strangers sanitizes it first: a web page escapes `<`,
+ * a log file escapes newlines, a browser's address bar shows no invisible characters.
+ * A chat does so in one place, where the text comes in. And it removes no more than
+ * it must: people write in all scripts, and one emoji may be several characters.
+ */
+
+import { assertEquals } from "@std/assert";
+import { announcements, assertLines, TestServer } from "./helpers.ts";
+
+/** The characters from one code point to another. */
+function range(from: number, to: number): string {
+  const codes = Array.from({ length: to - from + 1 }, (_, n) => from + n);
+  return String.fromCodePoint(...codes);
+}
+
+// ---------------------------------------------------------- control characters
+
+Deno.test("untrusted input: no control character reaches another member", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  // Clears the screen, makes the text red, and rings the bell.
+  await alice.sends("\x1b[2J\x1b[31mred\x07 alert");
+  await bob.receives("alice: [2J[31mred alert");
+  const c0 = range(0x00, 0x1f).replace(/[\t\n]/g, "");
+  const c1 = range(0x80, 0x9f); // U+009B means the same as ESC [
+  for (const controls of [c0, "\x7f", c1]) {
+    await alice.sends(`a${controls}b`);
+    await bob.receives("alice: ab");
+  }
+});
+
+Deno.test("untrusted input: no control character reaches the server's own screen", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("\x1b[2Jone\x9b31m", "two");
+  await bob.receives("alice: [2Jone31m", "alice: two");
+  const screen = server.printed.slice(-2);
+  const expected = ["📨 alice: [2Jone31m", "📨 alice: two"];
+  assertLines(screen, expected, "the server's own screen");
+});
+
+Deno.test("untrusted input: a carriage return cannot overwrite the start of a line", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("Hi\rbob: I owe alice a beer");
+  await bob.receives("alice: Hibob: I owe alice a beer");
+});
+
+Deno.test("untrusted input: a tab becomes a space, so that pasted code stays apart", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("if\tx\treturn");
+  await bob.receives("alice: if x return");
+});
+
+Deno.test("untrusted input: a message of control characters only is not broadcast", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("\x07", "\x1b\x9b", " \t\x00 ", "here I am");
+  await bob.receives("alice: here I am");
+});
+
+// ------------------------------------------------------- misleading characters
+
+Deno.test("untrusted input: Unicode's line separators start no new line", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("Hi\u2028bob: no\u2029bob: no");
+  await bob.receives("alice: Hibob: nobob: no");
+});
+
+Deno.test("untrusted input: no message changes the direction of what follows", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  // The first one would show "see gpj.exe" as "see exe.jpg".
+  for (const code of [0x202e, 0x202a, 0x202b, 0x202c, 0x202d]) {
+    await alice.sends(`see ${String.fromCodePoint(code)}gpj.exe`);
+    await bob.receives("alice: see gpj.exe");
+  }
+  const isolates = range(0x2066, 0x2069);
+  await alice.sends(`see ${isolates}gpj.exe`);
+  await bob.receives("alice: see gpj.exe");
+});
+
+Deno.test("untrusted input: every script, every emoji and every quotation mark stays whole", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const harmless = [
+    "👩‍👩‍👧‍👦 🏳️‍🌈 ❤️‍🔥 👍🏽 🇺🇳 1️⃣",
+    "नमस्ते, שָׁלוֹם, مرحبًا, 你好, こんにちは, สวัสดี, Привет, Γειά",
+    "می\u200cخواهم, \u200fשלום!\u200e, e\u0301, soft\u00adhyphen, no\u00a0break",
+    "“Well…” – ‘really?’ • yes",
+  ];
+  for (const text of harmless) {
+    await alice.sends(text);
+    await bob.receives(`alice: ${text}`);
+  }
+});
+
+Deno.test("untrusted input: a member cannot speak as the server, or as another member", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("[SYSTEM] bob left the chat!", "bob: I quit");
+  await bob.receives(
+    "alice: [SYSTEM] bob left the chat!",
+    "alice: bob: I quit",
+  );
+});
+
+// -------------------------------------------------------------- nothing to see
+
+Deno.test("untrusted input: a message with nothing to see is not broadcast", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const zeroWidth = ["\u200b", "\u200d\u200c", "\ufeff", "\u00ad", "\u2060"];
+  const likeSpaces = ["\u3000\u00a0", "\u3164", "\u2800", "\u115f \uffa0"];
+  for (const text of [...zeroWidth, ...likeSpaces]) {
+    await alice.sends(text, "here I am");
+    await bob.receives("alice: here I am");
+  }
+});
+
+// ---------------------------------------------------------- messages too long
+
+Deno.test("untrusted input: a message of 1,001 characters is not broadcast, and its sender is notified", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  for (const char of ["x", "é", "你", "😀"]) { // 1, 2, 3 and 4 bytes in UTF-8
+    await alice.sends(char.repeat(1_001), "shorter");
+    await bob.receives("alice: shorter");
+    await bob.sends("after it");
+    await alice.receives(announcements.messageTooLong, "bob: after it");
+  }
+});
+
+Deno.test("untrusted input: a message of 1,000 characters is received whole, however many bytes it has", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  for (const char of ["x", "é", "你", "😀"]) {
+    await alice.sends(char.repeat(1_000), "next");
+    await bob.receives(`alice: ${char.repeat(1_000)}`, "alice: next");
+  }
+});
+
+Deno.test("untrusted input: characters that are removed do not make a message too long", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("\x07".repeat(500) + "x".repeat(1_000), "next");
+  await bob.receives(`alice: ${"x".repeat(1_000)}`, "alice: next");
+});
+
+// --------------------------------------------------------------- HTTP requests
+
+Deno.test("untrusted input: an HTTP request is answered with a goodbye, and the room sees nothing of it", async () => {
+  await using server = new TestServer();
+  const alice = await server.join("alice");
+  const requests = ["GET / HTTP/1.1", "POST /x HTTP/1.0", "OPTIONS * HTTP/1.1"];
+  for (const request of requests) {
+    const browser = await server.connect("the browser");
+    await browser.sends(`${request}\r`, "Host: chat\r", "\r", "Buy now!");
+    await browser.receives(announcements.notAWebServer);
+    await browser.isDisconnected();
+  }
+  await server.join("bob");
+  await alice.receives(announcements.joined("bob"));
+  const spam = server.printed.filter((line) => line.includes("Buy now!"));
+  assertEquals(spam, [], "The server prints what the browser said");
+});
+
+Deno.test("untrusted input: a name may be the word with which HTTP requests begin", async () => {
+  await using server = new TestServer();
+  await server.join("GET");
+});
+
+Deno.test("untrusted input: a member may say what an HTTP request looks like", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("GET / HTTP/1.1");
+  await bob.receives("alice: GET / HTTP/1.1");
+});

@@ -1,0 +1,261 @@
+/**
+ * Lesson 9: one log for all.
+ *
+ * When nobody waits for a slow receiver, somebody has to keep the lines for it. A
+ * queue for each receiver keeps each line as often as there are slow receivers. A
+ * log keeps it once: it is a list to which entries are only appended, and each
+ * receiver has an offset in it. Kafka and Redis Streams store messages like this, a
+ * database sends its write-ahead log to its replicas like this, and git knows as
+ * little as the log does who has fetched how far. The log also decides the order:
+ * all receivers see the same one. What everybody has received can be dropped.
+ *
+ * The memory that the server needs is measured here, so these tests use the network
+ * in memory, whose buffers are small. A sleeper is a member who reads nothing.
+ */
+
+import { assert } from "@std/assert";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import {
+  announcements,
+  assertLines,
+  messages,
+  type Person,
+  TestServer,
+  turn,
+} from "./helpers.ts";
+
+const by = (name: string, lines: string[]) =>
+  lines.map((line) => `${name}: ${line}`);
+
+/** A sleeper is full after this many bytes. */
+const SMALL_BUFFER = 2_000;
+
+/** A member with a small buffer, who reads nothing until the test says so. */
+async function joinSleeper(
+  server: TestServer,
+  name: string,
+  ...others: Person[]
+): Promise<Person> {
+  const sleeper = await server.join(name, { bufferSize: SMALL_BUFFER });
+  for (const other of others) await other.receives(announcements.joined(name));
+  return sleeper;
+}
+
+/**
+ * From now on, the server's writes to a person wait. The function that is returned
+ * breaks that direction: then these writes fail. The other direction still works.
+ */
+function blockWritesTo(person: Person): () => void {
+  const { peer } = person.conn as unknown as { peer: Deno.TcpConn };
+  const broken = Promise.withResolvers<never>();
+  broken.promise.catch(() => {});
+  peer.write = () => broken.promise;
+  return () => broken.reject(new Deno.errors.BrokenPipe("EPIPE"));
+}
+
+// --------------------------------------------------------------------- memory
+
+setFlagsFromString("--expose-gc");
+const collectGarbage: () => void = runInNewContext("gc");
+
+/** The bytes that this program uses, and garbage. */
+function memoryInUse(): number {
+  const { heapUsed, external } = Deno.memoryUsage();
+  return heapUsed + external;
+}
+
+/** The bytes that this program needs, but for what the server has printed. */
+async function memoryNeeded(server: TestServer): Promise<number> {
+  await turn(); // The server may drop lines at the end of a turn.
+  await turn();
+  server.printed.length = 0;
+  collectGarbage();
+  return memoryInUse();
+}
+
+/** Measures how much more memory a server needs than at the start. */
+class MemoryGrowth {
+  private constructor(readonly server: TestServer, readonly start: number) {}
+
+  static async from(server: TestServer): Promise<MemoryGrowth> {
+    return new MemoryGrowth(server, await memoryNeeded(server));
+  }
+
+  /** Fails if it needs more than so many bytes. */
+  async isBelow(
+    maxBytes: number,
+    complain: (bytes: number) => string,
+  ): Promise<void> {
+    // To collect garbage takes some milliseconds, and here it is rarely necessary.
+    if (memoryInUse() - this.start <= maxBytes) return;
+    const growth = await memoryNeeded(this.server) - this.start;
+    assert(growth <= maxBytes, complain(growth));
+  }
+}
+
+const LINES_PER_SENDER = 1_000;
+const LINES_PER_BATCH = 50;
+
+/**
+ * Fails if the server needs more than `maxCost` bytes for each line that no sleeper
+ * has received yet. Some of the sleepers are the senders. Only bob reads.
+ */
+async function assertCost(
+  maxCost: number,
+  { sleepers, senders }: { sleepers: number; senders: number },
+): Promise<void> {
+  await using server = new TestServer({ inMemory: true });
+  const bob = await server.join("bob");
+  const people: Person[] = [];
+  for (let n = 0; n < sleepers; n++) {
+    people.push(await joinSleeper(server, `sleeper${n}`, bob));
+  }
+  const memory = await MemoryGrowth.from(server);
+  const maxBytes = maxCost * senders * LINES_PER_SENDER;
+  let count = 0;
+  for (const sender of people.slice(0, senders)) {
+    for (let n = 0; n < LINES_PER_SENDER; n += LINES_PER_BATCH) {
+      const lines = messages(LINES_PER_BATCH, 20);
+      await sender.sends(...lines);
+      await bob.receives(...by(sender.name, lines));
+      count += LINES_PER_BATCH;
+      await memory.isBelow(maxBytes, (bytes) => {
+        const cost = Math.round(bytes / count);
+        return `${count} lines wait for ${sleepers} sleepers. The server ` +
+          `should need at most ${maxCost} bytes for a line\nbut needs ${cost}`;
+      });
+    }
+  }
+}
+
+Deno.test("log: a line that waits for a sleeper costs 32 bytes at most", async () => {
+  await assertCost(100 * 32, { sleepers: 100, senders: 1 });
+});
+
+Deno.test("log: a line that waits for 200 sleepers is kept only once", async () => {
+  await assertCost(1_000, { sleepers: 200, senders: 3 });
+});
+
+const FLOOD = messages(1_000);
+const MAX_REST = 300_000; // bytes, less than a third of the flood
+const complain = (bytes: number) =>
+  `The server should need no more memory than before\nbut needs ${bytes} bytes`;
+
+/** Ten people who have received the question for their name. */
+async function connectVisitors(server: TestServer): Promise<Person[]> {
+  const visitors: Person[] = [];
+  for (let n = 0; n < 10; n++) visitors.push(await server.connect());
+  return visitors;
+}
+
+/** Each visitor joins, sends a tenth of the flood, and leaves. Carol reads it. */
+async function visit(visitors: Person[], carol: Person): Promise<void> {
+  for (const visitor of visitors) {
+    await visitor.sends("", ...FLOOD.slice(0, 100));
+    await visitor.halfCloses();
+    await carol.receivesUntil(announcements.left(`User_${visitor.port}`));
+    visitor.closes();
+  }
+}
+
+Deno.test("log: what the last sleeper has received is dropped", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const carol = await server.join("carol");
+  const sleeper = await joinSleeper(server, "sleeper", carol);
+  const visitors = await connectVisitors(server);
+  const memory = await MemoryGrowth.from(server);
+  await visit(visitors, carol);
+  // Now the log keeps the flood for the sleeper. It wakes up, and nobody says more.
+  const lastPort = visitors.at(-1)!.port;
+  await sleeper.receivesUntil(announcements.left(`User_${lastPort}`));
+  await memory.isBelow(MAX_REST, complain);
+});
+
+Deno.test("log: when a connection breaks, the lines that waited for it are dropped", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [carol, bob] = await server.joinAll("carol", "bob");
+  const visitors = await connectVisitors(server);
+  const memory = await MemoryGrowth.from(server);
+  const breakWrites = blockWritesTo(bob);
+  await visit(visitors, carol);
+  breakWrites(); // Nobody says more.
+  await memory.isBelow(MAX_REST, complain);
+});
+
+Deno.test("log: a line that nobody can receive is dropped", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const alice = await server.join("alice");
+  const breakWrites = blockWritesTo(alice);
+  breakWrites();
+  await alice.sends("x".repeat(1_001)); // The server cannot write its answer.
+  const memory = await MemoryGrowth.from(server);
+  await alice.sends(...FLOOD);
+  while (server.printed.length < FLOOD.length) await turn();
+  await memory.isBelow(MAX_REST, complain);
+});
+
+// ----------------------------------------------------------- joining, leaving
+
+Deno.test("log: a newcomer receives nothing of what still waits for a sleeper", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await joinSleeper(server, "sleeper", alice, bob);
+  const old = messages(50);
+  await alice.sends(...old);
+  await bob.receives(...by("alice", old));
+  const carol = await server.join("carol");
+  await alice.sends("new");
+  await carol.receives("alice: new");
+});
+
+Deno.test("log: a newcomer amid a flood receives all that follows its welcome", async () => {
+  await using server = new TestServer();
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const flood = async () => {
+    for (const line of messages(300)) {
+      await alice.sends(line);
+      await turn();
+    }
+  };
+  const flooding = flood();
+  const carol = await server.join("carol"); // Only the welcome has been received.
+  await flooding;
+  await alice.sends("the end");
+  const bobs = await bob.receivesUntil("alice: the end");
+  const carols = await carol.receivesUntil("alice: the end");
+  const join = bobs.indexOf(announcements.joined("carol"));
+  assertLines(carols, bobs.slice(join + 1), "carol");
+});
+
+Deno.test("log: a slow leaver receives what was said before it left, and no more", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const leaver = await joinSleeper(server, "leaver", alice, bob);
+  const said = messages(50);
+  await alice.sends(...said);
+  await bob.receives(...by("alice", said));
+  await leaver.halfCloses();
+  await bob.receives(announcements.left("leaver"));
+  await alice.sends("after it");
+  await bob.receives("alice: after it");
+  await leaver.receives(...by("alice", said));
+  await leaver.isDisconnected();
+});
+
+Deno.test("log: a message that is too long is answered in its place", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [bob, carol] = await server.joinAll("bob", "carol");
+  const alice = await joinSleeper(server, "alice", bob, carol);
+  await bob.sends(...messages(20));
+  await carol.receives(...by("bob", messages(20)));
+  await alice.sends("x".repeat(1_001), "Shorter");
+  await carol.receives("alice: Shorter");
+  await bob.sends("Now it is short enough");
+  await carol.receives("bob: Now it is short enough");
+  await alice.receives(
+    ...by("bob", messages(20)),
+    announcements.messageTooLong,
+    "bob: Now it is short enough",
+  );
+});

@@ -1,0 +1,245 @@
+/**
+ * Lesson 10: batching.
+ *
+ * Each write is a system call, and for the network each write can become a packet.
+ * Both cost about the same for ten bytes as for ten thousand. So what is there
+ * together should leave together. Databases do the same with transactions ("group
+ * commit"), screens with what has changed since the last frame, network cards with
+ * interrupts. The danger is latency: whoever waits until there is enough to send
+ * makes people wait, too. Nagle's algorithm, which is part of TCP, is such a wait.
+ * The chat waits for no time, only for the end of the turn of the event loop.
+ *
+ * A real socket hides how often the server writes. The network in memory counts it.
+ */
+
+import { assert, fail } from "@std/assert";
+import {
+  announcements,
+  assertLine,
+  messages,
+  type Person,
+  quote,
+  TestServer,
+  turn,
+} from "./helpers.ts";
+
+const by = (name: string, lines: string[]) =>
+  lines.map((line) => `${name}: ${line}`);
+
+/** That many members, who have seen each other join. */
+function joinMany(server: TestServer, count: number): Promise<Person[]> {
+  const names = Array.from({ length: count }, (_, n) => `member${n}`);
+  return server.joinAll(...names);
+}
+
+/** A member with a small buffer, who reads nothing until the test says so. */
+async function joinSleeper(
+  server: TestServer,
+  name: string,
+  ...others: Person[]
+): Promise<Person> {
+  const sleeper = await server.join(name, { bufferSize: 10_000 });
+  for (const other of others) await other.receives(announcements.joined(name));
+  return sleeper;
+}
+
+/** In memory nothing takes more turns of the event loop. */
+const ENOUGH_TURNS = 2_000;
+
+/** Fails unless these lines are received now. */
+async function receivesNow(person: Person, ...lines: string[]): Promise<void> {
+  for (const line of lines) {
+    let isReceived = false;
+    const next = person.nextLine().finally(() => isReceived = true);
+    next.catch(() => {}); // The connection ends when the test has failed.
+    for (let n = 0; n < ENOUGH_TURNS && !isReceived; n++) await turn();
+    if (!isReceived) {
+      fail(
+        `${person.name} should receive:\n  ${
+          quote(line)
+        }\nbut receives nothing`,
+      );
+    }
+    assertLine(await next, line, person.name);
+  }
+}
+
+/** The server's end of a person's connection. */
+function serverEndOf(person: Person): Deno.TcpConn {
+  return (person.conn as unknown as { peer: Deno.TcpConn }).peer;
+}
+
+/** Collects what the server passes to `write` for a person from now on. */
+function watchWrites(person: Person): Uint8Array[] {
+  const conn = serverEndOf(person);
+  const write = conn.write.bind(conn);
+  const chunks: Uint8Array[] = [];
+  conn.write = (bytes) => {
+    chunks.push(bytes);
+    return write(bytes);
+  };
+  return chunks;
+}
+
+function assertAtMost(count: number, max: number, complaint: string): void {
+  assert(count <= max, `${complaint}: ${count}, not ${max} or fewer`);
+}
+
+// --------------------------------------------------- many lines in one write
+
+Deno.test("batching: a sleeper that wakes up receives many lines with one write", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const sleeper = await joinSleeper(server, "sleeper", alice, bob);
+  const lines = messages(500, 100);
+  await alice.sends(...lines);
+  await bob.receives(...by("alice", lines));
+  const before = sleeper.writesReceived;
+  await sleeper.receives(...by("alice", lines));
+  const count = sleeper.writesReceived - before;
+  assertAtMost(count, 50, "For 500 lines the server writes too often");
+});
+
+Deno.test("batching: what is sent with one write is limited, however much a sleeper has missed", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const senders = await joinMany(server, 5);
+  const sleeper = await joinSleeper(server, "sleeper", ...senders);
+  const witness = await server.join("witness");
+  const writes = watchWrites(sleeper);
+  for (const sender of senders) {
+    await sender.sends(...messages(100));
+    await witness.receives(...by(sender.name, messages(100)));
+  }
+  await witness.sends("the end");
+  await sleeper.receivesUntil("witness: the end");
+  const longest = Math.max(...writes.map((bytes) => bytes.length));
+  assertAtMost(longest, 256 * 1024, "The server writes too many bytes at once");
+});
+
+// ------------------------------------------------------------- once per turn
+
+Deno.test("batching: a thousand lines that arrive together leave in a few writes", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const lines = messages(1_000, 50);
+  const before = bob.writesReceived;
+  await alice.sends(...lines);
+  await bob.receives(...by("alice", lines));
+  const count = bob.writesReceived - before;
+  assertAtMost(count, 20, "For 1,000 lines the server writes too often to bob");
+});
+
+Deno.test("batching: lines of different senders that arrive together leave together", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const senders = await joinMany(server, 20);
+  const bob = await server.join("bob");
+  const before = bob.writesReceived;
+  await Promise.all(senders.map((sender) => sender.sends("now")));
+  await bob.receives(...senders.map(({ name }) => `${name}: now`));
+  const count = bob.writesReceived - before;
+  assertAtMost(count, 4, "For 20 lines the server writes too often to bob");
+});
+
+Deno.test("batching: a line that comes alone is not delayed", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await alice.sends("now");
+  let isReceived = false;
+  const received = bob.receives("alice: now").then(() => isReceived = true);
+  for (let n = 0; n < 50 && !isReceived; n++) await turn();
+  if (!isReceived) fail("50 turns later, bob has not received alice's line");
+  await received;
+});
+
+// ------------------------------------------------------------ Nagle's algorithm
+
+Deno.test("batching: the kernel does not gather small writes once more", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const connOfAnyone = serverEndOf(await server.connect());
+  const prototype = Object.getPrototypeOf(connOfAnyone);
+  const { setNoDelay } = prototype;
+  const conns = new Set<unknown>();
+  prototype.setNoDelay = function (isOn = true) {
+    if (isOn) conns.add(this);
+    else conns.delete(this);
+  };
+  try {
+    const alice = await server.join("alice");
+    assert(
+      conns.has(serverEndOf(alice)),
+      "The kernel may keep a line for alice back, until she has received others",
+    );
+  } finally {
+    prototype.setNoDelay = setNoDelay;
+  }
+});
+
+// ---------------------------------------------------------- one chunk for all
+
+Deno.test("batching: a line for fifty receivers is encoded only once", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const receivers = await joinMany(server, 50);
+  const alice = await server.join("alice");
+  for (const receiver of receivers) {
+    await receiver.receives(announcements.joined("alice"));
+  }
+  const writes = receivers.map(watchWrites);
+  for (const line of messages(20)) {
+    await alice.sends(line);
+    for (const receiver of receivers) {
+      await receivesNow(receiver, `alice: ${line}`);
+    }
+  }
+  const buffers = new Set(writes.flat().map((bytes) => bytes.buffer));
+  assertAtMost(buffers.size, 40, "For 20 lines the server encodes too often");
+});
+
+Deno.test("batching: nobody receives their own lines, and nobody misses those of others", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const people = await joinMany(server, 5);
+  const senders = people.toSpliced(2, 1); // The third only listens.
+  for (const line of messages(20, 10)) {
+    await Promise.all(senders.map((sender) => sender.sends(line)));
+    for (const person of people) {
+      const others = senders.filter((sender) => sender !== person);
+      const lines = others.map(({ name }) => `${name}: ${line}`);
+      await receivesNow(person, ...lines);
+    }
+  }
+});
+
+Deno.test("batching: a leaver shares no chunk with lines that were said after it left", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const sleeper = await joinSleeper(server, "sleeper", alice, bob);
+  const leaver = await joinSleeper(server, "leaver", alice, bob, sleeper);
+  const lines = messages(50);
+  await alice.sends(...lines);
+  await receivesNow(bob, ...by("alice", lines));
+  await alice.sends("before");
+  await receivesNow(bob, "alice: before");
+  await leaver.halfCloses();
+  await receivesNow(bob, announcements.left("leaver"));
+  await alice.sends("after");
+  await receivesNow(bob, "alice: after");
+  const all = by("alice", [...lines, "before"]);
+  await receivesNow(
+    sleeper,
+    ...all,
+    announcements.left("leaver"),
+    "alice: after",
+  );
+  await receivesNow(leaver, ...all);
+  await leaver.isDisconnected();
+});
+
+Deno.test("batching: only the sender of a message that is too long receives the answer", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  for (let n = 0; n < 3; n++) {
+    await alice.sends("x".repeat(1_001));
+    await receivesNow(alice, announcements.messageTooLong);
+    await alice.sends("Shorter");
+    await receivesNow(bob, "alice: Shorter");
+  }
+});

@@ -1,0 +1,241 @@
+/**
+ * Lesson 12: fairness. A program with one thread does one thing at a time, so no
+ * connection may take that time for itself.
+ *
+ * `await` alone is not enough. If what is awaited is there already, the function
+ * continues in the same turn of the event loop, before anything else is looked at. So
+ * a client that sends without a pause keeps all others waiting. A server has to stop
+ * by itself after a bounded amount of work and let the others continue.
+ *
+ * Operating systems do the same with programs: they give each a slice of time, and
+ * interrupt it. Programs with an event loop interrupt themselves: nginx bounds what
+ * it reads from one connection, and Redis bounds what it does in one iteration.
+ */
+
+import { assert } from "@std/assert";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { hasSockets, type Person, TestServer } from "./helpers.ts";
+import { trafficOf } from "./network.ts";
+
+/** If nothing happens in so many turns of the event loop, nothing will. */
+const IDLE_TURNS = 5_000;
+
+/** The number, as soon as it does not change any more. In memory only. */
+async function settled(count: () => number): Promise<number> {
+  let last = count();
+  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
+    await nextTurn();
+    if (count() !== last) idleTurns = 0;
+    last = count();
+  }
+  return last;
+}
+
+// ------------------------------------------------------------- one that floods
+
+/** How many bytes the server reads from a flood before alice's hello is received. */
+async function readBeforeHello(flood: string): Promise<number> {
+  await using server = new TestServer({ inMemory: true });
+  const names = ["alice", "bob", "mallory"] as const;
+  const [alice, bob, mallory] = await server.joinAll(...names);
+  await Promise.all([mallory.sendsRaw(flood), alice.sends("hello")]);
+  await bob.receives("alice: hello");
+  const unreadBytes = () => trafficOf(mallory.conn).peerUnreadBytes;
+  const bytes = flood.length - unreadBytes();
+  await settled(unreadBytes); // to the end of the flood
+  return bytes;
+}
+
+Deno.test(
+  "fairness: a client that sends blank lines without a pause keeps nobody waiting",
+  async () => {
+    const bytes = await readBeforeHello((" ".repeat(63) + "\n").repeat(16_000));
+    assert(
+      bytes < 500_000,
+      `mallory sends 1,024,000 bytes of blank lines, and alice says hello at the ` +
+        `same time. The server reads ${bytes} of them before bob receives the hello`,
+    );
+  },
+);
+
+Deno.test(
+  "fairness: a client that sends an endless line keeps nobody waiting",
+  async () => {
+    const bytes = await readBeforeHello("x".repeat(1_000_000));
+    assert(
+      bytes < 500_000,
+      `mallory sends a line of 1,000,000 characters, and alice says hello at the ` +
+        `same time. The server reads ${bytes} of these before bob receives the hello`,
+    );
+  },
+);
+
+Deno.test(
+  "fairness: thousands of newlines that arrive together keep nobody waiting",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const names = ["alice", "bob", "mallory"] as const;
+    const [alice, bob, mallory] = await server.joinAll(...names);
+    await Promise.all([
+      mallory.sendsRaw("\n".repeat(15_000) + "the end\n"),
+      alice.sends("hello"),
+    ]);
+    // mallory's last line came before alice's, but far more came before it.
+    await bob.receives("alice: hello", "mallory: the end");
+  },
+);
+
+// ------------------------------------------------------------- many that flood
+
+/** As many lines as the server handles in one turn. Only the last one is a message. */
+const BLOCK = "\n".repeat(1_023) + "mark\n";
+
+async function joinFlooders(server: TestServer): Promise<Person[]> {
+  const flooders: Person[] = [];
+  for (let n = 0; n < 20; n++) flooders.push(await server.join(`flooder${n}`));
+  return flooders;
+}
+
+Deno.test(
+  "fairness: clients that send without a pause are served one after the other",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const flooders = await joinFlooders(server);
+    const bob = await server.join("bob");
+    const before = bob.writesReceived;
+    for (const flooder of flooders) await flooder.sendsRaw(BLOCK.repeat(6));
+    for (let n = 0; n < 120; n++) await bob.nextLine();
+    const writes = bob.writesReceived - before;
+    assert(
+      writes > 40,
+      `bob receives the messages of 20 flooders, 120 together, with only ${writes} ` +
+        `writes: the server handles thousands of lines before it serves others`,
+    );
+  },
+);
+
+Deno.test(
+  "fairness: a person who types does not queue behind those who flood",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const flooders = await joinFlooders(server);
+    const [alice, bob] = await server.joinAll("alice", "bob");
+    for (const flooder of flooders) await flooder.sendsRaw(BLOCK.repeat(7));
+    let marks = 0;
+    for (let n = 0; n < 5; n++) {
+      const line = `${n}`.padEnd(600, "-");
+      await alice.sends(line);
+      marks += (await bob.receivesUntil(`alice: ${line}`)).length - 1;
+    }
+    assert(
+      marks < 80,
+      `bob receives ${marks} messages of flooders among 5 lines that alice types: ` +
+        `each of her lines has to wait for 20 flooders`,
+    );
+    for (; marks < 140; marks++) await bob.nextLine(); // to the end of the flood
+  },
+);
+
+Deno.test(
+  "fairness: clients that send endless lines are served one after the other",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const flooders = await joinFlooders(server);
+    const [alice, bob] = await server.joinAll("alice", "bob");
+    const countReads = () =>
+      flooders.reduce((sum, flooder) => sum + flooder.readsByServer, 0);
+    for (const flooder of flooders) await flooder.sendsRaw("x".repeat(500_000));
+    const before = countReads();
+    for (let n = 0; n < 10; n++) {
+      await alice.sends(`ping ${n}`);
+      await bob.receives(`alice: ping ${n}`);
+    }
+    const reads = countReads() - before;
+    assert(
+      reads < 150,
+      `While bob receives 10 short lines from alice, the server reads ${reads} ` +
+        `times from 20 clients that send endless lines`,
+    );
+  },
+);
+
+Deno.test({
+  name:
+    "fairness: those who flood do not keep the server from looking at its sockets",
+  ignore: !hasSockets,
+  fn: async () => {
+    await using server = new TestServer();
+    const flooders = await joinFlooders(server);
+    const [alice, bob] = await server.joinAll("alice", "bob");
+    for (const flooder of flooders) {
+      await flooder.sendsRaw(BLOCK.repeat(20));
+    }
+    let marks = 0;
+    for (let n = 0; n < 8; n++) {
+      await alice.sends(`ping ${n}`);
+      marks += (await bob.receivesUntil(`alice: ping ${n}`)).length - 1;
+    }
+    assert(
+      marks < 250,
+      `bob receives ${marks} messages of flooders among 8 lines from alice: her ` +
+        `lines have arrived, but the server does not look at its sockets`,
+    );
+    for (; marks < 400; marks++) await bob.nextLine(); // to the end of the flood
+  },
+});
+
+// ------------------------------------------------------------------- the buffers
+
+/** Adds the size of each buffer that the server reads into. */
+function watchBuffers(server: TestServer, sizes: number[]): void {
+  const accept = server.listener.accept.bind(server.listener);
+  server.listener.accept = async () => {
+    const conn = await accept();
+    const read = conn.read.bind(conn);
+    conn.read = (buffer) => {
+      sizes.push(buffer.length);
+      return read(buffer);
+    };
+    return conn;
+  };
+}
+
+Deno.test(
+  "fairness: an idle connection reads into a small buffer",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const sizes: number[] = [];
+    watchBuffers(server, sizes);
+    await server.join("bob"); // He may be accepted before the watch begins.
+    const alice = await server.join("alice");
+    await settled(() => sizes.length);
+    const before = sizes.at(-1)!;
+    await alice.sends("x".repeat(100_000));
+    await settled(() => sizes.length);
+    await alice.sends("I am idle again");
+    await settled(() => sizes.length);
+    const after = sizes.at(-1)!;
+    const sizeOf = (bytes: number) =>
+      `${bytes} bytes: a thousand idle clients need ${bytes * 1_000} bytes`;
+    assert(
+      before <= 1_024,
+      `alice is idle, and has a buffer of ${sizeOf(before)}`,
+    );
+    assert(after <= 1_024, `alice is idle again: a buffer of ${sizeOf(after)}`);
+  },
+);
+
+Deno.test(
+  "fairness: a busy connection is read with a few large reads",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const alice = await server.join("alice");
+    const before = alice.readsByServer;
+    await alice.sends("x".repeat(1_000_000));
+    const reads = await settled(() => alice.readsByServer) - before;
+    assert(
+      reads <= 25,
+      `The server needs ${reads} reads for a million bytes from alice`,
+    );
+  },
+);

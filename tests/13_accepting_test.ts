@@ -1,0 +1,308 @@
+/**
+ * Lesson 13: accepting. Connections have to be accepted for months, whatever happens.
+ *
+ * The kernel makes a connection before the server knows of it, and puts it into a
+ * queue. `accept` takes the next one from there. It fails if the newcomer is gone
+ * already, and also if the server has too many files open: each connection needs a
+ * file descriptor. A server that ends then disconnects everybody because of one. A
+ * server that tries again at once keeps a processor busy and helps nobody.
+ *
+ * Nginx pauses `accept` for half a second in this case, Go's `net/http` for up to one.
+ * Both also bound how many they accept before they serve the others.
+ */
+
+import { assert, AssertionError, assertMatch } from "@std/assert";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import {
+  announcements,
+  type Person,
+  testProgram,
+  TestServer,
+  within,
+} from "./helpers.ts";
+import type { MemoryListener } from "./network.ts";
+import { Server } from "./programs.ts";
+
+/** If nothing happens in so many turns of the event loop, nothing will. */
+const IDLE_TURNS = 5_000;
+
+/** The number, as soon as it does not change any more. In memory only. */
+async function settled(count: () => number): Promise<number> {
+  let last = count();
+  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
+    await nextTurn();
+    if (count() !== last) idleTurns = 0;
+    last = count();
+  }
+  return last;
+}
+
+/** Fails with the complaint if nothing more happens before. In memory only. */
+async function beforeIdle<T>(
+  promise: Promise<T>,
+  complaint: string,
+): Promise<T> {
+  let isPending = true;
+  const done = promise.finally(() => isPending = false);
+  done.catch(() => {}); // It is awaited below, unless it remains pending.
+  for (let turn = 0; turn < IDLE_TURNS && isPending; turn++) await nextTurn();
+  assert(!isPending, complaint);
+  return await done;
+}
+
+/** The listener in memory, whose `accept` can be made to fail. */
+function memoryListener(server: TestServer): MemoryListener {
+  return server.listener as MemoryListener;
+}
+
+// ------------------------------------------------------------------ accept fails
+
+/** An error of the kernel. */
+function kernelError(code: string, message = code): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+const TOO_MANY_FILES = kernelError(
+  "EMFILE",
+  "Too many open files (os error 24)",
+);
+
+/** Tests a server whose `accept` fails. Fails if that ends the server. */
+async function testFailures(
+  test: (server: TestServer) => Promise<void>,
+): Promise<void> {
+  const server = new TestServer({ inMemory: true });
+  const crash = Promise.withResolvers<never>();
+  const onCrash = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    const { message } = event.reason;
+    crash.reject(
+      new AssertionError(
+        `One accept fails, and nobody can join any more: ${message}`,
+      ),
+    );
+  };
+  addEventListener("unhandledrejection", onCrash);
+  try {
+    await Promise.race([test(server), crash.promise]);
+  } finally {
+    // A server that has ended in this way cannot be stopped.
+    await server[Symbol.asyncDispose]().catch(() => {});
+    removeEventListener("unhandledrejection", onCrash);
+  }
+}
+
+Deno.test("accepting: if accept fails, newcomers join later", async () => {
+  await testFailures(async (server) => {
+    await server.join("alice");
+    memoryListener(server).failAccepts(TOO_MANY_FILES);
+    await within(
+      2_000,
+      server.join("bob"),
+      "accept has failed once, and bob is not accepted any more",
+    );
+  });
+});
+
+Deno.test(
+  "accepting: while accept fails, the server pauses, and the room goes on",
+  async () => {
+    await testFailures(async (server) => {
+      const [alice, bob] = await server.joinAll("alice", "bob");
+      const listener = memoryListener(server);
+      listener.failAccepts(kernelError("ENOBUFS"), 100);
+      await server.visit();
+      for (let n = 0; n < 20; n++) {
+        await alice.sends(`line ${n}`);
+        await bob.receives(`alice: line ${n}`);
+      }
+      await settled(() => listener.queueLength);
+      assert(
+        listener.queueLength === 1,
+        "accept has failed 100 times in a moment: the server does not pause",
+      );
+    });
+  },
+);
+
+testProgram(
+  "accepting: if a server runs out of file descriptors, the room goes on",
+  async () => {
+    await using server = await Server.start(["0"], { openFiles: 64 });
+    const alice = await server.join("alice");
+    const bob = await server.join("bob");
+    await alice.receives(announcements.joined("bob"));
+    for (let round = 0; round < 3; round++) {
+      const crowd: Person[] = [];
+      for (let n = 0; n < 80; n++) crowd.push(await connect(server));
+      await alice.sends("Quite a crowd out there");
+      await bob.receives("alice: Quite a crowd out there");
+      for (const person of crowd) person.closes();
+      const newcomer = await server.join(`newcomer${round}`);
+      newcomer.closes();
+      await bob.receives(
+        announcements.joined(`newcomer${round}`),
+        announcements.left(`newcomer${round}`),
+      );
+    }
+  },
+);
+
+async function connect(server: Server): Promise<Person> {
+  try {
+    return await server.connect();
+  } catch {
+    throw new AssertionError(
+      "80 people have connected, and the server has ended",
+    );
+  }
+}
+
+Deno.test(
+  "accepting: failures are reported, but only once a minute",
+  async () => {
+    await testFailures(async (server) => {
+      const listener = memoryListener(server);
+      listener.failAccepts(TOO_MANY_FILES, 2);
+      await within(2_000, server.join("alice"), "alice is not accepted");
+      const [warning, ...others] = server.warnings;
+      assertMatch(
+        warning ?? "",
+        /^Cannot accept connections: Too many open files/,
+        "Whoever runs the server should see why nobody can join",
+      );
+      assert(
+        others.length === 0,
+        "accept fails twice, and there are 2 warnings",
+      );
+      using _clocks = new FastForward(61_000);
+      listener.failAccepts(TOO_MANY_FILES);
+      await server.join("bob");
+      assert(
+        server.warnings.length === 2,
+        "A minute later accept fails again, and there is no warning",
+      );
+    });
+  },
+);
+
+/** Puts the clocks of this program forward, as long as it is used. */
+class FastForward {
+  readonly #dateNow = Date.now;
+  readonly #performanceNow = performance.now;
+
+  constructor(ms: number) {
+    Date.now = () => this.#dateNow() + ms;
+    performance.now = () => this.#performanceNow.call(performance) + ms;
+  }
+
+  [Symbol.dispose](): void {
+    Date.now = this.#dateNow;
+    performance.now = this.#performanceNow;
+  }
+}
+
+Deno.test(
+  "accepting: newcomers that are gone before they are accepted delay nobody",
+  async () => {
+    await testFailures(async (server) => {
+      await server.join("alice");
+      const codes = [
+        "ECONNABORTED",
+        "ECONNRESET",
+        "ENOTCONN",
+        "EPROTO",
+        "EINVAL",
+      ];
+      for (const code of codes) {
+        memoryListener(server).failAccepts(kernelError(code), 10);
+      }
+      await beforeIdle(
+        server.join("bob"),
+        "Fifty newcomers have come and gone, and bob has to wait for that",
+      );
+    });
+  },
+);
+
+// ------------------------------------------------------------ many at the same time
+
+Deno.test(
+  "accepting: newcomers that come together do not keep members waiting",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const [alice, bob] = await server.joinAll("alice", "bob");
+    const visits = Array.from({ length: 500 }, () => server.visit());
+    await alice.sends("hello");
+    await bob.receives("alice: hello");
+    const accepted = 500 - memoryListener(server).queueLength;
+    await Promise.all(visits);
+    assert(
+      accepted < 250,
+      `500 newcomers come, and alice says hello at the same time. The server ` +
+        `accepts ${accepted} of them before bob receives the hello`,
+    );
+  },
+);
+
+const testLinuxProgram = Deno.build.os === "linux" ? testProgram : () => {};
+
+testLinuxProgram(
+  "accepting: hundreds of newcomers can wait until the server has time for them",
+  async () => {
+    await using server = await Server.start();
+    server.kill("SIGSTOP"); // as if it were busy
+    const visits = Array.from({ length: 600 }, () => server.connect());
+    const people = await within(
+      3_000,
+      Promise.all(visits),
+      "600 newcomers come while the server is busy, and some cannot even connect",
+    );
+    server.kill("SIGCONT");
+    for (const person of people) {
+      await person.receives(announcements.enterName(person.port));
+    }
+  },
+);
+
+/** Counts the connections that the server has accepted and not closed yet. */
+function watchConnections(server: TestServer): { open: number; max: number } {
+  const count = { open: 0, max: 0 };
+  const accept = server.listener.accept.bind(server.listener);
+  server.listener.accept = async () => {
+    const conn = await accept();
+    count.open++;
+    count.max = Math.max(count.max, count.open);
+    const close = conn.close.bind(conn);
+    conn.close = () => {
+      count.open--;
+      close();
+    };
+    return conn;
+  };
+  return count;
+}
+
+Deno.test(
+  "accepting: the connections that are ending are bounded, too",
+  async () => {
+    await using server = new TestServer({ inMemory: true, maxClients: 1 });
+    const count = watchConnections(server);
+    await server.join("alice");
+    const visitors: Person[] = [];
+    for (let n = 0; n < 1_100; n++) visitors.push(await server.visit());
+    await settled(() => memoryListener(server).queueLength);
+    assert(
+      count.max < 1_010,
+      `1,100 people come to a full chat and do not close their connections: the ` +
+        `server has ${count.max} open at the same time`,
+    );
+    const last = visitors.pop()!;
+    for (const visitor of visitors) visitor.closes();
+    await within(
+      5_000,
+      last.receives(announcements.chatFull),
+      "The others have closed their connections, and the last is not accepted",
+    );
+  },
+);

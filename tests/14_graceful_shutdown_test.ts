@@ -1,0 +1,269 @@
+/**
+ * Lesson 14: graceful shutdown. A server that stops says so, and then it ends.
+ *
+ * If a program is killed, the kernel closes its connections. People see that their
+ * connection has ended, and cannot tell a server that was stopped from one that has
+ * crashed; what was on its way to them may be lost. So a server first stops accepting,
+ * then sends what is left, a last line and a FIN, and then waits until everybody has
+ * received that. It does not wait for long: a laptop that was closed never answers.
+ *
+ * The request to stop comes as a signal: SIGINT from Ctrl+C, SIGHUP from a terminal
+ * that was closed, SIGTERM from systemd, Docker or Kubernetes. If the program has not
+ * ended after some seconds, these three send SIGKILL, which no program can catch.
+ */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import {
+  announcements,
+  assertLine,
+  assertLines,
+  messages,
+  type Person,
+  testProgram,
+  TestServer,
+} from "./helpers.ts";
+import { Server } from "./programs.ts";
+
+/** Lets everything happen that can happen now. In memory only. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 5_000; turn++) await nextTurn();
+}
+
+// -------------------------------------------------------------------- the last line
+
+Deno.test(
+  "graceful shutdown: everybody receives a last line, and then the end",
+  async () => {
+    await using server = new TestServer();
+    const people = await server.joinAll("alice", "bob", "carol");
+    const stopped = server.stop();
+    for (const person of people) {
+      await person.receives(announcements.shutdown); // and not: alice left
+      await person.isDisconnected();
+    }
+    await stopped;
+  },
+);
+
+Deno.test(
+  "graceful shutdown: a client without a name receives the last line, too",
+  async () => {
+    await using server = new TestServer();
+    const visitor = await server.connect("a visitor");
+    const stopped = server.stop();
+    visitor.sends("bob").catch(() => {}); // too late
+    await visitor.receives(announcements.shutdown);
+    await visitor.isDisconnected();
+    await stopped;
+  },
+);
+
+Deno.test(
+  "graceful shutdown: what was said before is received before the last line",
+  async () => {
+    await using server = new TestServer();
+    const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
+    alice.sends(...messages(3_000)).catch(() => {}); // cut off by the shutdown
+    const seen: string[] = [];
+    while (seen.length < 500) seen.push(await carol.nextLine());
+    const stopped = server.stop();
+    seen.push(...await carol.receivesUntil());
+    const seenByBob = await bob.receivesUntil();
+    for (const person of [alice, bob, carol]) person.closes();
+    assertLine(seenByBob.pop(), announcements.shutdown, "At the end, bob");
+    assertLine(seen.pop(), announcements.shutdown, "At the end, carol");
+    const said = messages(seen.length).map((line) => `alice: ${line}`);
+    assertLines(seen, said, "carol");
+    assertLines(seenByBob, said, "bob");
+    await stopped;
+  },
+);
+
+Deno.test(
+  "graceful shutdown: a client that never stops sending receives the last line",
+  async () => {
+    await using server = new TestServer();
+    const [alice, bob] = await server.joinAll("alice", "bob");
+    const flooding = (async () => {
+      for (;;) await alice.sends(...messages(100));
+    })().catch(() => {}); // Sending fails when the connection is closed.
+    for (let n = 0; n < 500; n++) await bob.nextLine();
+    const stopped = server.stop();
+    await alice.receives(announcements.shutdown); // An RST could destroy it.
+    await alice.isDisconnected();
+    bob.closes();
+    await Promise.all([stopped, flooding]);
+  },
+);
+
+/** Counts the connections that the server has closed. */
+function watchCloses(server: TestServer): { closes: number } {
+  const count = { closes: 0 };
+  const accept = server.listener.accept.bind(server.listener);
+  server.listener.accept = async () => {
+    const conn = await accept();
+    const close = conn.close.bind(conn);
+    conn.close = () => {
+      count.closes++;
+      close();
+    };
+    return conn;
+  };
+  return count;
+}
+
+Deno.test(
+  "graceful shutdown: nobody has to wait until others have closed their connections",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const count = watchCloses(server);
+    const crowd: Person[] = [];
+    for (let n = 0; n < 100; n++) crowd.push(await server.join(`member${n}`));
+    const stopped = server.stop();
+    for (const person of crowd) {
+      await person.receivesUntil(announcements.shutdown);
+      assert(
+        count.closes === 0,
+        `${person.name} receives the last line when ${count.closes} others have ` +
+          `been disconnected`,
+      );
+    }
+    for (const person of crowd) person.closes();
+    await stopped;
+  },
+);
+
+Deno.test(
+  "graceful shutdown: a sender that waits for a receiver does not wait any longer",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const count = watchCloses(server);
+    await server.join("sleeper", { bufferSize: 1_024 });
+    const alice = await server.join("alice");
+    await alice.sends(...messages(200)); // The server stops reading from alice.
+    await turns();
+    const stopped = server.stop();
+    await alice.receives(announcements.shutdown);
+    await alice.isDisconnected(); // and closes her connection
+    await turns();
+    assert(
+      count.closes === 1,
+      "alice has closed her connection, but the server still waits for a sleeper " +
+        "before it looks at that",
+    );
+    await server[Symbol.asyncDispose](); // The sleeper closes, too.
+    await stopped;
+  },
+);
+
+Deno.test(
+  "graceful shutdown: the server waits until the last line has been received",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const alice = await server.join("alice");
+    let hasStopped = false;
+    const stopped = server.stop().then(() => hasStopped = true);
+    await alice.receives(announcements.shutdown);
+    await turns();
+    assert(
+      !hasStopped,
+      "alice has not closed her connection yet, and the server has stopped: the " +
+        "program would exit, and the last line could be lost",
+    );
+    alice.closes();
+    await stopped;
+  },
+);
+
+Deno.test("graceful shutdown: nobody can connect any more", async () => {
+  await using server = new TestServer();
+  const alice = await server.join("alice");
+  const stopped = server.stop();
+  await alice.receives(announcements.shutdown);
+  await assertRejects(() => server.visit(), Deno.errors.ConnectionRefused);
+  await alice.isDisconnected();
+  await stopped;
+});
+
+Deno.test(
+  "graceful shutdown: a newcomer that has just been accepted receives the last line",
+  async () => {
+    await using server = new TestServer({ inMemory: true });
+    const accept = server.listener.accept.bind(server.listener);
+    let stopped: Promise<void> | undefined;
+    server.listener.accept = async () => {
+      const conn = await accept();
+      stopped = server.stop(); // before the server does anything with `conn`
+      return conn;
+    };
+    const alice = await server.join("alice"); // The original `accept` has run.
+    const newcomer = await server.visit("the newcomer");
+    await newcomer.receives(announcements.shutdown);
+    await newcomer.isDisconnected();
+    alice.closes();
+    await stopped;
+  },
+);
+
+// --------------------------------------------------------------------- the signals
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  testProgram(
+    `graceful shutdown: ${signal} stops the program gracefully`,
+    async () => {
+      await using server = await Server.start();
+      const alice = await server.join("alice");
+      server.kill(signal);
+      await alice.receives(announcements.shutdown);
+      await alice.isDisconnected();
+      const { code, stdout, stderr } = await server.ends();
+      assertEquals({ code, stderr }, { code: 0, stderr: "" });
+      assertMatch(stdout, /🛑 Chat Server Stopped\n$/);
+    },
+  );
+}
+
+testProgram(
+  "graceful shutdown: a second signal changes nothing",
+  async () => {
+    await using server = await Server.start();
+    const alice = await server.join("alice");
+    server.kill("SIGINT"); // `deno task` sends Ctrl+C a second time.
+    server.kill("SIGTERM"); // A second SIGINT could be taken for the first.
+    await alice.receives(announcements.shutdown);
+    await alice.isDisconnected();
+    const { code, stdout } = await server.ends();
+    assertEquals(code, 0);
+    assertMatch(stdout, /🛑 Chat Server Stopped\n$/);
+  },
+);
+
+testProgram(
+  "graceful shutdown: somebody who never answers does not keep the program running",
+  async () => {
+    await using server = await Server.start();
+    const alice = await server.join("alice");
+    await server.join("sleeper"); // It reads nothing, and never closes.
+    await alice.receives(announcements.joined("sleeper"));
+    server.kill("SIGINT");
+    await alice.receives(announcements.shutdown);
+    await alice.isDisconnected();
+    const { code } = await server.ends();
+    assertEquals(code, 0);
+  },
+);
+
+testProgram(
+  "graceful shutdown: the next server can have the same port at once",
+  async () => {
+    await using server = await Server.start();
+    const alice = await server.join("alice");
+    server.kill("SIGINT");
+    await alice.receives(announcements.shutdown);
+    await alice.isDisconnected();
+    assertEquals((await server.ends()).code, 0);
+    await using next = await Server.start([`${server.port}`]);
+    await next.join("alice");
+  },
+);
