@@ -4,31 +4,31 @@
  *     deno task bench
  *     deno task bench --quick
  *
- * It measures deliveries a second to 10, 100 and 1,000 readers, latency, and
+ * It measures deliveries a second to 10, 100 and 1,000 receivers, latency, and
  * memory for each connection, with a fresh server for every run, and checks
  * that every line arrives.
  *
- * Sender and readers are in this program, on one thread, and share the machine
- * with the server. So in a flood a reader only counts bytes, and one of them
+ * Sender and receivers are in this program, on one thread, and share the machine
+ * with the server. So in a flood a receiver only counts bytes, and one of them
  * keeps them, to be compared later. Beside a load generator in C, on 2 CPUs,
  * the floods are no slower (that one checks every line), but the median latency
- * is 0.8 to 1.2 ms, not 0.4 to 0.6: going round 100 readers takes us longer.
+ * is 0.8 to 1.2 ms, not 0.4 to 0.6: going round 100 receivers takes us longer.
  * The CPU time of this program is in the results.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
 import process from "node:process";
-import { texts } from "../../protocol.ts";
+import { announcements, formatMessage } from "../../protocol.ts";
 
 /** How often everything is measured; shown are the medians. */
 const RUNS = 3;
-/** Fewer lines to more readers, so that each flood takes a similar time. */
+/** Fewer lines to more receivers, so that each flood takes a similar time. */
 const FLOODS = [
-  { readers: 10, lines: 200_000 },
-  { readers: 100, lines: 50_000 },
-  { readers: 1_000, lines: 10_000 },
+  { receivers: 10, lines: 200_000 },
+  { receivers: 100, lines: 50_000 },
+  { receivers: 1_000, lines: 10_000 },
 ];
-const LATENCY = { readers: 100, lines: 600, linesPerSecond: 200 };
+const LATENCY = { receivers: 100, lines: 600, linesPerSecond: 200 };
 const MEMORY_READERS = 1_000;
 /** A line as it is sent, with its newline; it arrives with a name in front. */
 const LINE_BYTES = 64;
@@ -144,29 +144,31 @@ function residentKib(pid: number): number {
 function cpuMs(pid: number): number {
   if (Deno.build.os !== "linux") return NaN;
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-  // the second field, a name in brackets, may hold blanks: count from its end
+  // the second field, a name in brackets, may hold spaces: count from its end
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }
 
-// ----------------------------------------------------- sender and readers
+// ----------------------------------------------------- sender and receivers
 
-/** Fills a room with readers, and then a sender whom all of them hear. */
+/** Fills a room with receivers, and then a sender. */
 async function fillRoom(server: Server, count: number) {
-  const readers: Deno.TcpConn[] = [];
-  while (readers.length < count) {
+  const receivers: Deno.TcpConn[] = [];
+  while (receivers.length < count) {
     const joining: Promise<Deno.TcpConn>[] = [];
-    const missing = count - readers.length;
+    const missing = count - receivers.length;
     for (let n = 0; n < Math.min(missing, JOINING_AT_A_TIME); n++) {
-      joining.push(join(server, `reader${missing - n}`));
+      joining.push(join(server, `receiver${missing - n}`));
     }
-    readers.push(...await Promise.all(joining));
+    receivers.push(...await Promise.all(joining));
   }
   const sender = await join(server, SENDER);
   await write(sender, encoder.encode("ready\n"));
   // What comes before that is who else has joined; nothing comes after.
-  await Promise.all(readers.map((reader) => readUntil(reader, "ready\n")));
-  return { readers, sender };
+  await Promise.all(
+    receivers.map((receiver) => readUntil(receiver, "ready\n")),
+  );
+  return { receivers, sender };
 }
 
 async function join(server: Server, name: string): Promise<Deno.TcpConn> {
@@ -174,7 +176,7 @@ async function join(server: Server, name: string): Promise<Deno.TcpConn> {
   server.conns.push(conn);
   conn.setNoDelay(true);
   await write(conn, encoder.encode(name + "\n"));
-  await readUntil(conn, texts.welcome(name, ""));
+  await readUntil(conn, announcements.welcome(name, ""));
   return conn;
 }
 
@@ -210,12 +212,14 @@ function numberedLines(count: number, start = ""): Uint8Array {
 
 // ----------------------------------------------------------- measurements
 
-function floodRow({ readers, lines }: { readers: number; lines: number }): Row {
+function floodRow(
+  { receivers, lines }: { receivers: number; lines: number },
+): Row {
   return {
-    title: `${show(readers)} readers`,
+    title: `${show(receivers)} receivers`,
     meaning: `One sender, ${show(lines)} lines of ${LINE_BYTES} bytes, as ` +
       "fast as they go.",
-    measure: (server) => flood(server, readers, lines),
+    measure: (server) => flood(server, receivers, lines),
     show: (perSecond, cpuNs, serverBusy, ownBusy) => [
       `${show(perSecond! / 1e6, 1)} million deliveries a second`,
       `CPU: server ${show(serverBusy! * 100)} % busy, ${show(cpuNs!)} ns a ` +
@@ -225,12 +229,12 @@ function floodRow({ readers, lines }: { readers: number; lines: number }): Row {
 }
 
 async function flood(server: Server, count: number, lines: number) {
-  const { readers, sender } = await fillRoom(server, count);
+  const { receivers, sender } = await fillRoom(server, count);
   const sent = numberedLines(lines);
-  const due = numberedLines(lines, texts.message(SENDER, ""));
+  const due = numberedLines(lines, formatMessage(SENDER, ""));
   const kept = new Uint8Array(due.length).fill(1); // touched: really there
-  const arrivals = readers.map((reader, n) =>
-    receive(reader, due.length, n === 0 ? kept : undefined)
+  const arrivals = receivers.map((receiver, n) =>
+    receive(receiver, due.length, n === 0 ? kept : undefined)
   );
 
   const serverCpu = cpuMs(server.pid);
@@ -242,32 +246,34 @@ async function flood(server: Server, count: number, lines: number) {
   const serverMs = cpuMs(server.pid) - serverCpu;
 
   if (kept.some((byte, n) => byte !== due[n])) throw new Error("lines damaged");
-  await checkEnd(readers, sender);
+  await checkEnd(receivers, sender);
   const perSecond = count * lines / elapsedMs * 1_000;
   const cpuNs = serverMs * 1e6 / (count * lines);
   const ownMs = (user + system) / 1_000;
   return [perSecond, cpuNs, serverMs / elapsedMs, ownMs / elapsedMs];
 }
 
-/** Reads what is due; one reader keeps it, to be compared after the flood. */
+/** Reads what is due; one receiver keeps it, to be compared after the flood. */
 async function receive(conn: Deno.TcpConn, due: number, kept?: Uint8Array) {
   for (let got = 0; got < due;) {
     got += await read(conn, kept?.subarray(got) ?? scrap);
   }
 }
 
-/** Whether next, after what each reader has counted, comes the next message. */
-async function checkEnd(readers: Deno.TcpConn[], sender: Deno.TcpConn) {
+/** Whether next, after what each receiver has counted, comes the next message. */
+async function checkEnd(receivers: Deno.TcpConn[], sender: Deno.TcpConn) {
   await write(sender, encoder.encode("end\n"));
-  const wanted = texts.message(SENDER, "end\n");
-  const rests = await Promise.all(readers.map((it) => readUntil(it, "end\n")));
+  const wanted = formatMessage(SENDER, "end\n");
+  const rests = await Promise.all(
+    receivers.map((it) => readUntil(it, "end\n")),
+  );
   if (rests.some((rest) => rest !== wanted)) throw new Error("lines lost");
 }
 
 const latencyRow: Row = {
   title: "Latency",
-  meaning: `${LATENCY.linesPerSecond} lines a second to ${LATENCY.readers} ` +
-    "readers: before write() to after read().",
+  meaning: `${LATENCY.linesPerSecond} lines a second to ${LATENCY.receivers} ` +
+    "receivers: before write() to after read().",
   measure: latency,
   show: (...parts) => [
     ["p50", "p90", "p99", "max"]
@@ -276,15 +282,15 @@ const latencyRow: Row = {
 };
 
 async function latency(server: Server) {
-  const { readers, sender } = await fillRoom(server, LATENCY.readers);
+  const { receivers, sender } = await fillRoom(server, LATENCY.receivers);
   const sentAt: number[] = [];
   const waits: number[] = [];
-  // All lines have one length, so how much has come says which line it was.
-  const length = texts.message(SENDER, "").length + LINE_BYTES;
-  const listening = readers.map(async (reader) => {
+  // All lines have one length, so the amount that has arrived tells which line it was.
+  const length = formatMessage(SENDER, "").length + LINE_BYTES;
+  const listening = receivers.map(async (receiver) => {
     let got = 0;
     for (let n = 0; n < LATENCY.lines;) {
-      got += await read(reader, scrap);
+      got += await read(receiver, scrap);
       const now = performance.now();
       for (; (n + 1) * length <= got; n++) waits.push(now - sentAt[n]!);
     }
@@ -377,7 +383,7 @@ async function main(): Promise<void> {
     `Deno ${Deno.version.deno}, ${Deno.build.target}, ` +
       `${navigator.hardwareConcurrency} CPUs.
 Server and load generator share them: the one that is busiest is the limit
-(100 % is one CPU). A delivery is a line that one reader has got.`,
+(100 % is one CPU). A delivery is a line that one receiver has received.`,
   );
   const runs = flags.quick ? 1 : RUNS;
   for (const cell of FLOODS) await printRow(floodRow(cell), runs);

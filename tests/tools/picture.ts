@@ -33,7 +33,7 @@ const COLORS: Record<string, string> = {
   96: "#b3f0ff",
 };
 
-/** A letter that takes two columns; split keeps it, because of the brackets. */
+/** A character that takes two columns; split keeps it, because of the brackets. */
 const WIDE = /(\p{Emoji_Presentation})/u;
 
 function tmux(...args: string[]): Promise<string> {
@@ -115,18 +115,18 @@ ${drawText(await this.screen())}</g>
   }
 }
 
-/** The letters of a screen, with their colours, each at its exact column. */
+/** The characters of a screen, with their colors, each at its exact column. */
 function drawText(screen: string): string {
   let [row, column, fill, drawn] = [0, 0, "", ""];
   // deno-lint-ignore no-control-regex
-  for (const [piece] of screen.matchAll(/\x1b\[[\d;]*m|\n|[^\x1b\n]+/g)) {
-    if (piece === "\n") {
+  for (const [part] of screen.matchAll(/\x1b\[[\d;]*m|\n|[^\x1b\n]+/g)) {
+    if (part === "\n") {
       [row, column] = [row + 1, 0];
-    } else if (piece.startsWith("\x1b")) {
-      const color = COLORS[piece.slice(2, -1)];
+    } else if (part.startsWith("\x1b")) {
+      const color = COLORS[part.slice(2, -1)];
       fill = color ? ` fill="${color}"` : "";
     } else {
-      for (const run of piece.split(WIDE)) {
+      for (const run of part.split(WIDE)) {
         drawn += drawRun(run, row, column, fill);
         column += columnsOf(run);
       }
