@@ -1,223 +1,360 @@
 /**
- * The way through the course, one step after the other, in a working copy:
+ * Leads through the course, one step after the other, in a folder of your own:
  *
- *     deno task learn         where am I, and what is to be done?
- *     deno task learn next    is the step done? Then on to the next one
- *     deno task learn show    shows the official change (`show 3`: of step 3)
+ *     deno task learn         shows what to do; begins the course if there is no lab/
+ *     deno task learn next    checks the step, and goes on to the next one
+ *     deno task learn hint    shows the next hint
+ *     deno task learn show    shows the official change (`show 9.2`: of step 9.2)
  *     deno task learn take    makes the official change
- *     deno task learn 5       begins at step 5, with the official program
+ *     deno task learn 9.2     begins at step 9.2 with the official program before it
+ *     deno task learn 9       begins at the first step of lesson 9
+ *     deno task learn 19      begins exercise 19
  *
- * Nothing outside `lab/` is touched. Whatever of yours is replaced there is
- * kept beside it, in `lab/kept.1/`, `lab/kept.2/` and so on.
+ * Nothing outside `lab/` is touched. If a program of yours is replaced there, a copy
+ * of it is kept in `lab/kept.1/`, `lab/kept.2/` and so on.
  */
 
 import {
+  Course,
   exists,
   isSame,
   type Program,
   readProgram,
-  readSteps,
   readText,
   ROOT,
   type Step,
   writeProgram,
 } from "./steps.ts";
-import { type Result, runTests, writeTests } from "./trial.ts";
+import {
+  onlyTitles,
+  type Result,
+  runDeno,
+  runTests,
+  setUpLab,
+} from "./trial.ts";
 
 const LAB = new URL("lab/", ROOT);
-/** Holds the number of the step that the learner is at. */
+/** Holds the number of the learner's step, and how many hints were shown. */
 const STATE = new URL("STEP", LAB);
-/** Of what is red, so much is shown; `deno test` shows all. */
+
+/** So many of the failed tests are shown, and so much of each. */
 const MAX_FAILURES = 4;
 const MAX_FAILURE_LINES = 6;
 const MAX_TROUBLE_LINES = 12;
 
-const USAGE = "Usage: deno task learn [next | show [STEP] | take | STEP]";
-const NOT_OURS = "lab/ is not a working copy: move it away, then try again.";
+const USAGE =
+  "Usage: deno task learn [next | hint | show [STEP] | take | STEP]";
+const COMMANDS = ["", "next", "hint", "show", "take"];
 
-/** Ends the program with one line. */
+/** Exits with one line that says what is wrong. */
 function exit(code: number, line: string): never {
   console.error(line);
   Deno.exit(code);
 }
 
-function load(): Step[] {
-  try {
-    return readSteps();
-  } catch (error) {
-    exit(1, (error as Error).message);
-  }
-}
-
-const steps = load();
-const lastStep = steps.filter((step) => !step.isBeyond).length;
+const course = new Course();
 
 function findStep(number: string): Step {
-  const step = steps.find((step) => step.number === Number(number));
-  const last = steps.at(-1)?.number;
-  return step ?? exit(2, `No step ${number}: they are 1 to ${last}.`);
+  const step = course.find(number)[0];
+  if (step !== undefined) return step;
+  const first = course.all[0]?.number;
+  const last = course.all.at(-1)?.number;
+  exit(2, `There is no step ${number}: the steps are ${first} to ${last}.`);
 }
 
-/** The lessons up to a step; to an exercise belong all lessons and itself. */
-function testsUpTo(step: Step): string[] {
-  const lessons = steps.filter((it) => !it.isBeyond && it.number < step.number);
-  return [...lessons.map((it) => it.tests), step.tests];
+// ------------------------------------------------------------------ the state
+
+interface State {
+  step: Step;
+  shownHints: number;
 }
 
-/** Goes to a step. The program stays. */
+/** A folder `lab/` that is something else must not be written into. */
+function checkLab(): void {
+  if (exists(LAB) && !exists(STATE)) {
+    exit(1, "lab/ is not a learner's folder. Move it away, then try again.");
+  }
+}
+
+function readState(): State {
+  if (!exists(LAB)) {
+    exit(1, "There is no lab/ yet. To begin the course: deno task learn");
+  }
+  const text = readText(STATE);
+  const [number = ""] = text.split("\n");
+  const shownHints = Number(/^hints: (\d+)$/m.exec(text)?.[1] ?? 0);
+  return { step: findStep(number), shownHints };
+}
+
+function writeState({ step, shownHints }: State): void {
+  Deno.writeTextFileSync(STATE, `${step.number}\nhints: ${shownHints}\n`);
+}
+
+/** Makes a step the learner's step. The program stays as it is. */
 function goTo(step: Step): void {
-  writeTests(LAB, testsUpTo(step));
-  Deno.writeTextFileSync(STATE, `${step.number}\n`);
+  setUpLab(LAB, step.allTests);
+  writeState({ step, shownHints: 0 });
 }
 
-/** Puts an official program into the lab. What the learner wrote is kept. */
+/** Puts an official program into the lab. A program of the learner's own is kept. */
 function replaceProgram(program: Program): void {
   const old = readProgram(LAB);
-  const official = steps.flatMap(({ before, after }) => [before, after]);
-  if (!official.some((it) => isSame(it, old)) && !isSame({}, old)) {
-    let n = 1;
-    while (exists(new URL(`kept.${n}/`, LAB))) n++;
-    writeProgram(new URL(`kept.${n}/`, LAB), old);
-    console.log(`What you wrote is kept in lab/kept.${n}/.\n`);
-  }
-  const ours = Object.keys(Object.assign({}, ...official));
+  const official = course.all.flatMap((step) => [step.before, step.after]);
+  const isOfficial = official.some((it) => isSame(it, old));
+  if (!isOfficial && Object.keys(old).length > 0) keep(old);
+  const officialNames = official.flatMap((it) => Object.keys(it));
   for (const name of Object.keys(old)) {
-    if (ours.includes(name)) Deno.removeSync(new URL(name, LAB));
+    if (officialNames.includes(name)) Deno.removeSync(new URL(name, LAB));
   }
   writeProgram(LAB, program);
 }
 
-// ---------------------------------------------------------------- commands
+function keep(program: Program): void {
+  let n = 1;
+  while (exists(new URL(`kept.${n}/`, LAB))) n++;
+  writeProgram(new URL(`kept.${n}/`, LAB), program);
+  console.log(`Your program is kept in lab/kept.${n}/.\n`);
+}
 
-/** Says what is to be done. */
+// ---------------------------------------------------------------- what to do
+
+function titleOf(step: Step): string {
+  const topic = step.stem.replace(/^[\d.]+_/, "").replaceAll("_", " ");
+  return step.page.title || `${capitalize(step.name)}: ${topic}`;
+}
+
+/** Shows the page of a step, without its hints and its list of tests. */
 function showPage(step: Step): void {
-  const title = step.isBeyond
-    ? `Exercise ${step.number}, beyond the program`
-    : `Step ${step.number} of ${lastStep}`;
-  // The page ends with a list of tests, which `deno test` shows as well.
-  const [text = ""] = step.page.split(/^(?:.+:\n+)?- /m);
-  const width = `deno test -A ${step.tests}`.length;
-  const row = (command: string, what: string) =>
-    `  ${command.padEnd(width)}  ${what}`;
-  console.log(`=== ${title}: ${step.stem.slice(3)}
-
-${text.trim()}
-
-The lesson is lab/${step.tests}: its head says more.
-All commands are for lab/ (cd lab):
-
-${
-    row(
-      "deno run --allow-net server.ts",
-      "starts your server (stop the old one: Ctrl+C)",
-    )
+  const place = course.steps.indexOf(step) + 1;
+  const progress = step.isExercise
+    ? ""
+    : ` (${place} of ${course.steps.length})`;
+  console.log(`=== ${titleOf(step)}${progress}\n\n${step.page.body}\n`);
+  console.log(describeTests(step));
+  console.log("\nAll these commands are for the folder lab/ (cd lab):\n");
+  const commands = {
+    "deno run --allow-net server.ts": "starts your server (Ctrl+C stops it)",
+    "deno run --allow-net client.ts": "starts your client",
+    [`deno test -A ${step.tests}`]: "runs the tests (also with --watch)",
+    "deno task learn next": "checks the step, and goes on to the next one",
+    "deno task learn hint": "shows a hint",
+    "deno task learn show": "shows the official change",
+    "deno task learn take": "makes the official change",
+  };
+  const width = Math.max(...Object.keys(commands).map((it) => it.length));
+  for (const [command, effect] of Object.entries(commands)) {
+    console.log(`  ${command.padEnd(width)}  ${effect}`);
   }
-${row("deno run --allow-net client.ts", "starts your client")}
-${row(`deno test -A ${step.tests}`, "its tests (also with --watch)")}
-${row("deno task learn next", "goes on, if they are green")}
-${row("deno task learn show", "shows the official change")}
-${row("deno task learn take", "makes the official change")}`);
 }
 
-/** Looks whether the step is done, and goes on. */
-async function next(step: Step): Promise<void> {
-  console.log(`Running the tests of ${step.stem} ...`);
-  const own = await runTests(LAB, [step.tests]);
-  if (!isGreen(own)) return explain(step, own, ` ${step.tests}`);
-  const earlier = testsUpTo(step).slice(0, -1);
-  if (earlier.length > 0) {
-    console.log("Green. Running the earlier ones ...");
-    const result = await runTests(LAB, earlier, "--parallel");
-    if (!isGreen(result)) return explain(step, result, "");
+function capitalize(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function describeTests(step: Step): string {
+  const file = `lab/${step.tests}`;
+  if (step.isExercise) {
+    return `The tests are in ${file}. The head of that file says more.`;
   }
-  for (const name of own.ignored) console.log(`Not tried: ${name}`);
-  const isOwn = !isSame(readProgram(LAB), step.after);
+  if (step.page.noTests !== undefined) return step.page.noTests;
+  const count = plural(step.page.tests.length, "test");
+  const later = course.testsOfLaterSteps(step).length > 0
+    ? "\nOther tests in that file stay red until a later step of this lesson."
+    : "";
+  return `This step turns ${count} green in ${file}.\n` +
+    `The head of that file explains the concept.${later}`;
+}
+
+function plural(count: number, noun: string): string {
+  return count === 1 ? `1 ${noun}` : `${count} ${noun}s`;
+}
+
+/** Shows the next hint. When all were shown, it shows them all again. */
+function showHint({ step, shownHints }: State): void {
+  const { hints } = step.page;
+  const hint = hints[shownHints];
+  if (hint !== undefined) {
+    console.log(`Hint ${shownHints + 1} of ${hints.length}: ${hint}`);
+    writeState({ step, shownHints: shownHints + 1 });
+    if (shownHints + 1 < hints.length) return;
+  } else {
+    hints.forEach((hint, n) => console.log(`Hint ${n + 1}: ${hint}`));
+  }
   console.log(
-    `Step ${step.number} is done.` +
-      (isOwn ? ` The official way: deno task learn show ${step.number}` : ""),
+    "\nThere are no more hints. To see the official change: " +
+      "deno task learn show",
   );
-  goOn(step, steps[steps.indexOf(step) + 1]);
 }
 
-function goOn(step: Step, following?: Step): void {
-  if (!following) return console.log("That was the last one. Well done!");
-  if (following.isBeyond && !step.isBeyond) {
-    console.log("The program is whole. What follows goes beyond it.");
+// ----------------------------------------------------------- is the step done?
+
+/** Checks whether the step is done. If so, goes on to the next one. */
+async function next(step: Step): Promise<void> {
+  const types = await checkTypes(step);
+  if (types !== undefined) return explain(step, types, "deno check");
+
+  console.log(`Running the tests of ${step.tests} ...`);
+  const own = await runTests(LAB, [step.tests]);
+  const laterRed = course.testsOfLaterSteps(step)
+    .filter((title) => own.failed.has(title));
+  for (const title of laterRed) own.failed.delete(title);
+  if (!isGreen(own)) return explain(step, own, `deno test -A ${step.tests}`);
+
+  const earlier = await runEarlierTests(step);
+  if (!isGreen(earlier)) return explain(step, earlier, "deno test -A");
+
+  for (const title of own.ignored) console.log(`Not run here: ${title}`);
+  if (laterRed.length > 0) {
+    const tests = plural(laterRed.length, "test");
+    console.log(`Still red: ${tests} of later steps. That is as it should be.`);
   }
-  goTo(following);
-  console.log();
-  showPage(following);
+  console.log(`${capitalize(step.name)} is done.`);
+  compareWithOfficial(step);
+  goOn(step);
+}
+
+/** A step that changes no test is checked by the types, of the client as well. */
+async function checkTypes(step: Step): Promise<Result | undefined> {
+  if (step.page.noTests === undefined) return undefined;
+  console.log("Checking the types ...");
+  const files = Object.keys(readProgram(LAB));
+  const { success, output } = await runDeno(LAB, ["check", ...files]);
+  if (success) return undefined;
+  return { passed: [], failed: new Map(), ignored: [], trouble: output };
+}
+
+/** A red test is run once more by itself: a busy machine can make tests fail. */
+async function runEarlierTests(step: Step): Promise<Result> {
+  const files = step.allTests.filter((file) => file !== step.tests);
+  if (files.length === 0) {
+    return { passed: [], failed: new Map(), ignored: [] };
+  }
+  console.log("Running the tests of the earlier lessons ...");
+  const result = await runTests(LAB, files, ["--parallel"]);
+  if (isGreen(result)) return result;
+
+  const titles = [...result.failed.keys()];
+  const tests = titles.length > 0 ? plural(titles.length, "test") : "something";
+  console.log(`Red: ${tests}. Running that once more, by itself ...`);
+  const filter = result.trouble === undefined ? [onlyTitles(titles)] : [];
+  const again = await runTests(LAB, files, filter);
+  if (isGreen(again)) {
+    console.log("Now it is green. Perhaps the machine was busy.");
+  }
+  return again;
 }
 
 function isGreen({ failed, trouble }: Result): boolean {
   return failed.size === 0 && trouble === undefined;
 }
 
-/** What a failed test says, without the name of the error. */
-function plain(message: string): string {
+/** Compares the learner's program with the official ones. */
+function compareWithOfficial(step: Step): void {
+  const program = readProgram(LAB);
+  if (isSame(program, step.after)) return;
+  console.log(`The official change: deno task learn show ${step.number}`);
+  const following = stepAfter(step);
+  const isUnchanged = isSame(program, step.before);
+  if (isUnchanged && following !== undefined) {
+    console.log(
+      "Your program has not changed. To begin the next step with this change: " +
+        `deno task learn ${following.number}`,
+    );
+  }
+}
+
+function stepAfter(step: Step): Step | undefined {
+  return course.all[course.all.indexOf(step) + 1];
+}
+
+function goOn(step: Step): void {
+  const following = stepAfter(step);
+  if (following === undefined) {
+    console.log("That was the last exercise. Well done!");
+    return;
+  }
+  if (following.isExercise && !step.isExercise) {
+    console.log("The program is complete. The exercises go beyond it.");
+  }
+  goTo(following);
+  console.log();
+  showPage(following);
+}
+
+/** Says in a few lines what is wrong, and which command shows all of it. */
+function explain(
+  step: Step,
+  { failed, trouble }: Result,
+  command: string,
+): void {
+  Deno.exitCode = 1;
+  console.log(`\n${capitalize(step.name)} is not done yet.`);
+  if (trouble !== undefined) console.log(shorten(trouble, MAX_TROUBLE_LINES));
+  for (const [title, message] of [...failed].slice(0, MAX_FAILURES)) {
+    const lines = shorten(withoutErrorName(message), MAX_FAILURE_LINES);
+    console.log(`\n  ✗ ${title}\n${lines}`);
+  }
+  if (failed.size > MAX_FAILURES) {
+    console.log(`\n  and ${failed.size - MAX_FAILURES} more`);
+  }
+  console.log(`\nTo see everything: cd lab, then ${command}`);
+  console.log("To get a hint: deno task learn hint");
+}
+
+function withoutErrorName(message: string): string {
   return message.replace(
     /^Uncaught (AssertionError: )?(Failed assertion: )?/,
     "",
   );
 }
 
-/** Says in a few lines what is red. */
-function explain(step: Step, { failed, trouble }: Result, tests: string): void {
-  Deno.exitCode = 1;
-  console.log(`\nStep ${step.number} is not done yet.`);
-  if (trouble !== undefined) console.log(cut(trouble, MAX_TROUBLE_LINES));
-  for (const [name, message] of [...failed].slice(0, MAX_FAILURES)) {
-    console.log(`\n  ✗ ${name}\n${cut(plain(message), MAX_FAILURE_LINES)}`);
-  }
-  if (failed.size > MAX_FAILURES) {
-    console.log(`\n  and ${failed.size - MAX_FAILURES} more`);
-  }
-  console.log(`\nAll that they say: cd lab, then deno test -A${tests}`);
-}
-
-/** The first lines of a text. */
-function cut(text: string, count: number): string {
+/** Returns the first lines of a text, indented, without empty ones. */
+function shorten(text: string, maxLines: number): string {
   const lines = text.split("\n").filter((line) => line.trim() !== "");
-  if (lines.length > count) lines.splice(count - 1, Infinity, "...");
+  if (lines.length > maxLines) lines.splice(maxLines - 1, Infinity, "...");
   return lines.map((line) => `    ${line}`).join("\n");
 }
 
+// --------------------------------------------------------------- command line
+
+/** Makes the official change. */
 function take(step: Step): void {
   replaceProgram(step.after);
-  console.log(`lab/ has the official program of step ${step.number} now.`);
+  console.log(`lab/ now has the official program after ${step.name}.`);
   console.log("Read it, run the tests, then: deno task learn next");
 }
 
+/** Begins at a step, with the official program before it. */
 function begin(step: Step): void {
   Deno.mkdirSync(LAB, { recursive: true });
   replaceProgram(step.before);
   goTo(step);
-  const number = step.isBeyond ? lastStep : step.number - 1;
-  console.log(`lab/ has the official program of step ${number} now.
-Nothing outside lab/ is touched.\n`);
+  console.log(`lab/ now has the official program before ${step.name}.`);
+  console.log("Nothing outside lab/ is touched.\n");
   showPage(step);
 }
 
 async function main(): Promise<void> {
-  const [command = "", argument, extra] = Deno.args;
-  const isStep = /^\d+$/.test(command);
-  const isKnown = isStep || ["", "next", "show", "take"].includes(command);
-  if (!isKnown) exit(2, `Unknown "${command}". ${USAGE}`);
-  if (extra || argument && command !== "show") exit(2, USAGE);
-  if (command === "show" && argument) {
+  const [command = "", argument] = Deno.args;
+  const isStep = /^\d+(\.\d+)?$/.test(command);
+  if (!isStep && !COMMANDS.includes(command)) {
+    exit(2, `Unknown command "${command}". ${USAGE}`);
+  }
+  const maxArguments = command === "show" ? 1 : 0;
+  if (Deno.args.length > 1 + maxArguments) exit(2, USAGE);
+
+  if (command === "show" && argument !== undefined) {
     return console.log(findStep(argument).diff);
   }
-  const isNew = !exists(LAB);
-  if (!isNew && !exists(STATE)) exit(1, NOT_OURS);
-  if (isStep || isNew && command === "") {
-    return begin(findStep(command || "1"));
-  }
-  if (isNew) exit(1, "There is no lab/ yet: deno task learn makes it.");
-  const step = findStep(readText(STATE).trim());
-  if (command === "") return showPage(step);
-  if (command === "show") return console.log(step.diff);
-  if (command === "take") return take(step);
-  await next(step);
+  checkLab();
+  if (command === "" && !exists(LAB)) return begin(course.all[0]!);
+  if (isStep) return begin(findStep(command));
+  const state = readState();
+  if (command === "") return showPage(state.step);
+  if (command === "hint") return showHint(state);
+  if (command === "show") return console.log(state.step.diff);
+  if (command === "take") return take(state.step);
+  await next(state.step);
 }
 
 if (import.meta.main) {

@@ -1,279 +1,658 @@
 /**
- * The proof that the course is what it says, in some minutes:
+ * Proves that the course is what it says, in some minutes:
  *
- *     deno task prove
+ *     deno task prove                everything
+ *     deno task prove 9.2            one step with its mistakes
+ *     deno task prove 9              all steps of lesson 9
+ *     deno task prove --exercises    all exercises (`prove 19`: one exercise)
  *
- * - The sum of all steps is the program, to the letter.
- * - Each program of the course is clean (format, lint, types) and starts.
- * - Exactly the tests that a step's page lists are red before it, because of
- *   what somebody would see and not because they wait in vain; after it they
- *   are green, and so are all lessons before.
- * - The tests of an exercise are red before its solution, and green after it,
+ * - The sum of all steps is exactly the program.
+ * - Each program of the course is clean (format, lint, types), and starts.
+ * - Exactly the tests that the page of a step lists are red before the step. Each says
+ *   what somebody would see, and none only waits in vain. After the step they are
+ *   green, and so are all tests of the earlier lessons. A step that only prepares the
+ *   next one changes no test.
+ * - Each test of a lesson is listed by one step, or green from the start.
+ * - Each mistake turns the tests red that it lists.
+ * - Pages are short and complete, the names in them exist, and changes are small.
+ * - The tests of an exercise are red before its solution. After it, they are green,
  *   and so are all lessons.
  * - `deno task learn` leads from one step to the next, and loses nothing.
  *
- * It looks at the project's own files, and never at `lab/`.
+ * A busy machine can make a test fail. So a claim about tests that does not hold is
+ * checked once more, when nothing else runs, before it counts as failed.
+ *
+ * The proof looks at the files of the project, and never at `lab/`.
  */
 
 import { cpSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import {
-  claimedTests,
+  type Change,
+  Course,
+  EXERCISES,
   exists,
+  formatSize,
   isSame,
+  LESSON_FILE,
+  LESSONS,
+  list,
   NAIVE,
+  type Page,
   type Program,
   readProgram,
-  readSteps,
   readText,
   ROOT,
-  stems,
+  sizeOf,
   type Step,
-  stepFile,
+  stepOfMistake,
+  STEPS,
   writeProgram,
 } from "./steps.ts";
-import { type Result, runDeno, runTests, writeTests } from "./trial.ts";
+import {
+  copyTests,
+  onlyTitles,
+  type Result,
+  runDeno,
+  runTests,
+} from "./trial.ts";
 
-/** Jobs at a time: most tests wait for something, so more than there are CPUs. */
+/** So many claims are checked at a time. Most tests wait a lot. */
 const JOBS = 3;
-/** A program that has not said by then that it listens does not start. */
-const START_MS = 20_000;
-/** What a failed test of an exercise says is to be read: lines at most. */
-const MAX_MESSAGE_LINES = 25;
+/** A server that has not said by then that it listens does not start. */
+const START_TIMEOUT_MS = 20_000;
+/** A failed test may show the screen of a terminal, and say a few words. */
+const MAX_MESSAGE_LINES = 30;
+/** The length of a page with its heading, but without hints and list. */
+const MAX_PAGE_LINES = 40;
+/** A longer line of a page counts as several. */
+const PAGE_COLUMNS = 80;
+/** The size of an official change, without comments and empty lines. */
+const MAX_CHANGED_LINES = 80;
+/** What `tests/steps/` holds besides steps and mistakes. */
+const OTHER_FILES = ["00_naive", "README.md", "unpacked"];
 
+const USAGE = "Usage: deno task prove [STEP... | --exercises]";
+
+/** Something that is to be proven. */
 interface Claim {
   name: string;
-  /** Throws if it is not so. Says what is missing if nobody can tell here. */
-  check(): unknown;
+  /** Whether it depends on tests, which a busy machine can make fail. */
+  dependsOnTests: boolean;
+  /** Throws if the claim does not hold. Returns lines that are worth knowing. */
+  check(): string[] | Promise<string[]>;
 }
 
-/** The tests that could not run here. Their names say why. */
-const missing = new Set<string>();
-const MISSING = Symbol("cannot be tried here");
+/** A claim cannot be checked on this machine, since a program is missing. */
+class NotPossible extends Error {
+  override message = "cannot run here";
+}
 
 function assert(isTrue: boolean, complaint: string): asserts isTrue {
   if (!isTrue) throw new Error(complaint);
 }
 
-// ------------------------------------------------------------------ claims
-
-function claimAll(steps: Step[], work: URL): Claim[] {
-  const lessons = steps.filter((step) => !step.isBeyond);
-  const tests = lessons.map((it) => it.tests);
-  const naive = readProgram(NAIVE);
-  return [
-    { name: "each lesson and exercise has a diff", check: checkFiles },
-    {
-      name: "learn leads on, and keeps what one wrote",
-      check: () => checkLearn(new URL("learn/", work)),
-    },
-    {
-      name: "the sum of the steps is the program",
-      check: () => checkSum(lessons.at(-1)?.after ?? naive),
-    },
-    {
-      name: "00_naive: clean, and starts",
-      check: () => checkProgram(new URL("00/", work), naive, tests),
-    },
-    ...steps.flatMap((step) => claimStep(step, tests, work)),
-  ];
+/** Complains about items, if there are any. */
+function assertNone(items: string[], complaint: string): void {
+  assert(items.length === 0, `${complaint}:\n- ${items.join("\n- ")}`);
 }
 
-function claimStep(step: Step, lessons: string[], work: URL): Claim[] {
-  const { stem, tests, after } = step;
-  const earlier = lessons.filter((it) => step.isBeyond || it < tests);
-  const folder = (name: string) => new URL(`${stem}-${name}/`, work);
-  return [
-    {
-      name: `${stem}: red before`,
-      check: () => checkRed(folder("before"), step),
-    },
-    {
-      name: `${stem}: green after, with the lessons before`,
-      check: () => checkGreen(folder("after"), after, [...earlier, tests]),
-    },
-    {
-      name: `${stem}: clean, and starts`,
-      check: () => checkProgram(folder("clean"), after, [...lessons, tests]),
-    },
-  ];
+function duplicates(items: string[]): string[] {
+  return items.filter((item, n) => items.indexOf(item) < n);
 }
 
-function checkFiles(): void {
-  const { lessons, exercises } = stems();
-  for (const stem of [...lessons, ...exercises]) {
-    assert(exists(stepFile(stem)), `${stem} has no diff`);
+// ---------------------------------------------------- claims about the course
+
+class Proof {
+  readonly course = new Course();
+  /** The tests that could not run here. Their titles say why. */
+  readonly notRun = new Set<string>();
+  /** Holds `deno.json` and `vendor/` for the folders below it, and Deno's cache. */
+  readonly #work: URL;
+  readonly #env: Record<string, string>;
+
+  constructor(work: string) {
+    this.#work = pathToFileURL(`${work}/`);
+    this.#env = { DENO_DIR: `${work}/cache` };
+    for (const name of ["deno.json", "vendor/"]) {
+      const copy = new URL(name, this.#work);
+      cpSync(new URL(name, ROOT), copy, { recursive: true });
+    }
   }
-}
 
-function checkSum(sum: Program): void {
-  for (const [name, text] of Object.entries(sum)) {
-    const lines = readText(new URL(name, ROOT)).split("\n");
-    const line = text.split("\n").findIndex((it, n) => it !== lines[n]) + 1;
-    assert(line === 0, `${name} is another from line ${line} on`);
+  /** All claims. */
+  claims(): Claim[] {
+    const naive = readProgram(NAIVE);
+    return [
+      {
+        name: "the files fit together",
+        dependsOnTests: false,
+        check: () => this.#checkFiles(),
+      },
+      {
+        name: "the sum of the steps is the program",
+        dependsOnTests: false,
+        check: () => this.#checkSum(),
+      },
+      {
+        name: "names in the comments of the tests exist",
+        dependsOnTests: false,
+        check: () => this.#checkTestNames(),
+      },
+      {
+        name: "learn leads on, and keeps a program of one's own",
+        dependsOnTests: true,
+        check: () => this.#checkLearn(),
+      },
+      {
+        name: "00_naive: clean, and starts",
+        dependsOnTests: false,
+        check: () => this.#checkProgram(naive, []),
+      },
+      ...this.course.all.flatMap((step) => this.claimsOf(step)),
+    ];
   }
-  assert(isSame(sum, readProgram(ROOT)), "some lines or files are missing");
-}
 
-/** Format, lint and types of a program, and of tests with it; its start. */
-async function checkProgram(
-  folder: URL,
-  program: Program,
-  tests: string[],
-): Promise<void> {
-  prepare(folder, program);
-  const files = Object.keys(program);
-  const commands = [
-    ["fmt", "--check", ...files],
-    ["lint", ...files],
-    ["check", ...files, ...tests],
-  ];
-  for (const args of commands) {
-    const { success, output } = await runDeno(folder, args);
+  /** The claims about one step or exercise. */
+  claimsOf(step: Step): Claim[] {
+    const { number, mistakes } = step;
+    const isPreparing = step.page.noTests !== undefined;
+    return [
+      {
+        name: `${number}: page and size`,
+        dependsOnTests: false,
+        check: () => this.#checkPage(step),
+      },
+      {
+        name: `${number}: clean, and starts`,
+        dependsOnTests: false,
+        check: () => this.#checkProgram(step.after, step.allTests),
+      },
+      isPreparing
+        ? {
+          name: `${number}: changes no test`,
+          dependsOnTests: true,
+          check: () => this.#checkNoChange(step),
+        }
+        : {
+          name: `${number}: red before`,
+          dependsOnTests: true,
+          check: () => this.#checkRed(step),
+        },
+      {
+        name: `${number}: green after, with all earlier lessons`,
+        dependsOnTests: true,
+        check: () => this.#checkGreen(step),
+      },
+      ...mistakes.map((mistake) => ({
+        name: `${number}: ${mistake.stem} is red`,
+        dependsOnTests: true,
+        check: () => this.#checkMistake(step, mistake),
+      })),
+    ];
+  }
+
+  // ------------------------------------------------------------------- files
+
+  #checkFiles(): string[] {
+    const { steps, exercises, all } = this.course;
+    const steplessLessons = list(LESSONS, LESSON_FILE)
+      .filter((name) => !steps.some(({ tests }) => tests === `tests/${name}`));
+    assertNone(steplessLessons, "lessons without a step");
+
+    const solved = exercises.map(({ tests }) => tests);
+    const unsolved = list(EXERCISES, /^\d\d_\w+\.ts$/)
+      .filter((name) => !solved.includes(`tests/exercises/${name}`));
+    assertNone(unsolved, "exercises without a solution");
+    const testless = exercises
+      .filter(({ tests }) => !exists(new URL(tests, ROOT)))
+      .map(({ stem }) => stem);
+    assertNone(testless, "solutions without an exercise");
+
+    const stems = steps.map(({ stem }) => stem);
+    const strangers = list(STEPS, /./).filter((name) => {
+      const stem = name.replace(/\.diff$/, "");
+      const isStep = stems.includes(stem);
+      const isMistake = stems.includes(stepOfMistake(stem));
+      return !isStep && !isMistake && !OTHER_FILES.includes(name);
+    });
+    assertNone(strangers, "neither a step nor a mistake of a step");
+
+    const titles = steps.flatMap(({ page }) => page.tests);
+    assertNone(duplicates(titles), "tests that two steps list");
+    const numbers = all.map(({ number }) => number);
+    assertNone(duplicates(numbers), "numbers that two steps have");
+    return [];
+  }
+
+  #checkSum(): string[] {
+    const sum = this.course.program;
+    for (const [name, text] of Object.entries(sum)) {
+      const lines = readText(new URL(name, ROOT)).split("\n");
+      const line = text.split("\n").findIndex((it, n) => it !== lines[n]) + 1;
+      assert(line === 0, `${name} differs from the program at line ${line}`);
+    }
+    const isWhole = isSame(sum, readProgram(ROOT));
+    assert(isWhole, "The program has more lines or files than the sum.");
+    return [];
+  }
+
+  // ------------------------------------------------------------------- pages
+
+  #checkPage(step: Step): string[] {
+    const { page, diff, isExercise } = step;
+    checkNames(page.text, [...Object.values(step.after), diff]);
+    const size = sizeOf(diff);
+    if (isExercise) return [formatSize(size)];
+
+    checkParts(step);
+    const lines = pageLines(page);
+    assert(
+      lines <= MAX_PAGE_LINES,
+      `The page has ${lines} lines of ${PAGE_COLUMNS} columns, at most ` +
+        `${MAX_PAGE_LINES} are allowed.`,
+    );
+    const isSmall = size.added + size.removed <= MAX_CHANGED_LINES;
+    assert(
+      isSmall,
+      `${formatSize(size)}, at most ${MAX_CHANGED_LINES} are allowed.`,
+    );
+    step.mistakes.forEach(checkMistakePage);
+    return [`${formatSize(size)}, a page of ${lines} lines`];
+  }
+
+  /** Private names in the comments of lessons, exercises and their helpers. */
+  #checkTestNames(): string[] {
+    const names = Object.values(this.course.program);
+    const lessons = readProgram(LESSONS);
+    const all = [...names, ...Object.values(lessons)];
+    for (const [file, text] of Object.entries(lessons)) {
+      checkPrivateNames(`tests/${file}`, text, all);
+    }
+    for (const { tests, after, diff } of this.course.exercises) {
+      const text = readText(new URL(tests, ROOT));
+      checkPrivateNames(tests, text, [...Object.values(after), diff, text]);
+    }
+    return [];
+  }
+
+  // ------------------------------------------------------------------- tests
+
+  /** Exactly the listed tests must be red before the step. */
+  async #checkRed(step: Step): Promise<string[]> {
+    const result = await this.#runOwnTests(step, step.before);
+    const { failed, ignored } = result;
+    // The page of an exercise lists no tests: all of its file may be red.
+    const listed = step.isExercise ? [...failed.keys()] : step.page.tests;
+    const possible = listed.filter((title) => !isIgnored(title, ignored));
+    if (possible.length === 0 && ignored.length > 0) throw new NotPossible();
+    assert(possible.length > 0, "nothing is red");
+    const green = possible.filter((title) => !failed.has(title));
+    assertNone(green, "listed, but not red");
+    this.#checkUnlisted(step, result, listed);
+    for (const title of possible) checkMessage(title, failed.get(title)!);
+    return this.#greenFromTheStart(step, result);
+  }
+
+  /** A step that only prepares the next one must not change a test. */
+  async #checkNoChange(step: Step): Promise<string[]> {
+    const before = await this.#runOwnTests(step, step.before);
+    const after = await this.#runOwnTests(step, step.after);
+    this.#checkUnlisted(step, before);
+    const { failed: redBefore } = before;
+    const { failed: redAfter } = after;
+    const nowGreen = [...redBefore.keys()].filter((it) => !redAfter.has(it));
+    const nowRed = [...redAfter.keys()].filter((it) => !redBefore.has(it));
+    assertNone(nowGreen, "the step turns green");
+    assertNone(nowRed, "the step turns red");
+    return this.#greenFromTheStart(step, before);
+  }
+
+  /** Only listed tests may be red, and those that a later step lists. */
+  #checkUnlisted(step: Step, { failed }: Result, listed: string[] = []): void {
+    const allowed = [...listed, ...this.course.testsOfLaterSteps(step)];
+    const unlisted = [...failed.keys()].filter((it) => !allowed.includes(it));
+    assertNone(unlisted, "red, but not listed");
+  }
+
+  /** The tests of a lesson that no step needs to turn green. */
+  #greenFromTheStart(step: Step, { passed }: Result): string[] {
+    const isFirst = this.course.find(`${step.lesson}`)[0] === step;
+    if (!isFirst) return [];
+    return passed.map((title) => `green from the start: ${title}`);
+  }
+
+  async #checkGreen(step: Step): Promise<string[]> {
+    const laterTests = this.course.testsOfLaterSteps(step);
+    const { passed, failed, ignored, trouble } = await this.#runTests(
+      step.after,
+      step.allTests,
+      ["--no-check", "--parallel"],
+    );
+    assert(trouble === undefined, trouble ?? "");
+    for (const title of ignored) this.notRun.add(title);
+    const red = [...failed]
+      .filter(([title]) => !laterTests.includes(title))
+      .map(([title, message]) => `${title}: ${message}`);
+    assertNone(red, "red");
+    assertNone(duplicates(passed), "titles that two tests have");
+    return [];
+  }
+
+  async #checkMistake(step: Step, mistake: Change): Promise<string[]> {
+    const { after: program, page: { tests } } = mistake;
+    await this.#inFolder(async (folder) => {
+      writeProgram(folder, program);
+      await this.#succeed(folder, ["check", ...Object.keys(program)]);
+    });
+    const { failed, ignored, trouble } = await this.#runTests(
+      program,
+      step.allTests,
+      ["--no-check", "--parallel", onlyTitles(tests)],
+    );
+    const possible = tests.filter((title) => !isIgnored(title, ignored));
+    if (possible.length === 0) throw new NotPossible();
+    const green = possible.filter((title) => !failed.has(title));
+    assertNone(green, `listed, but not red${trouble ? ` (${trouble})` : ""}`);
+    return [];
+  }
+
+  /** Runs the tests of a step's own lesson as a learner does, with types. */
+  async #runOwnTests(step: Step, program: Program): Promise<Result> {
+    const result = await this.#runTests(program, [step.tests]);
+    const { trouble } = result;
+    assert(trouble === undefined, trouble ?? "");
+    for (const title of result.ignored) this.notRun.add(title);
+    return result;
+  }
+
+  // ---------------------------------------------------------------- programs
+
+  /** Format, lint and types of a program and of its tests, and its start. */
+  #checkProgram(program: Program, tests: string[]): Promise<string[]> {
+    const files = Object.keys(program);
+    return this.#inFolder(async (folder) => {
+      writeProgram(folder, program);
+      copyTests(folder);
+      await this.#succeed(folder, ["fmt", "--check", ...files]);
+      await this.#succeed(folder, ["lint", ...files]);
+      await this.#succeed(folder, ["check", ...files, ...tests]);
+      await this.#checkStart(folder);
+      return [];
+    });
+  }
+
+  /** Runs Deno. Complains with its output if it fails. */
+  async #succeed(folder: URL, args: string[]): Promise<void> {
+    const { success, output } = await this.#deno(folder, args);
     assert(success, output);
   }
-  await checkStart(folder);
-}
 
-async function checkStart(folder: URL): Promise<void> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-net", "server.ts", "0"],
-    cwd: folder,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "null",
-  }).spawn();
-  const timer = setTimeout(() => child.kill("SIGKILL"), START_MS);
-  let said = "";
-  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-    said += text;
-    if (said.includes("Listening on")) break;
-  }
-  clearTimeout(timer);
-  if (said.includes("Listening on")) child.kill("SIGKILL");
-  await child.status;
-  assert(said.includes("Listening on"), `server.ts does not start: ${said}`);
-}
-
-async function checkRed(folder: URL, step: Step): Promise<symbol | void> {
-  prepare(folder, step.before);
-  const { failed, ignored, trouble } = await runHere(folder, [step.tests]);
-  assert(trouble === undefined, trouble ?? "");
-  if (failed.size === 0 && ignored.length > 0) return MISSING;
-  for (const [name, message] of failed) {
-    assert(message.includes("AssertionError"), `${name}: ${message}`);
-    assert(!message.includes("in vain"), `${name} waits: ${message}`);
-    const lines = message.split("\n").length;
-    const isShort = !step.isBeyond || lines <= MAX_MESSAGE_LINES;
-    assert(isShort, `${name} says ${lines} lines:\n${message}`);
-  }
-  assert(failed.size > 0, "nothing is red");
-  if (!step.isBeyond) checkListed(step, failed, ignored);
-}
-
-/** What is red must be what the page of the step says. */
-function checkListed(
-  step: Step,
-  failed: Map<string, string>,
-  ignored: string[],
-): void {
-  const listed = claimedTests(step.page).filter((name) =>
-    !ignored.some((it) => it.startsWith(name))
-  );
-  const extra = [...failed.keys()].filter((name) => !listed.includes(name));
-  const green = listed.filter((name) => !failed.has(name));
-  assert(extra.length === 0, `red, but not listed:\n- ${extra.join("\n- ")}`);
-  assert(green.length === 0, `listed, but not red:\n- ${green.join("\n- ")}`);
-}
-
-async function checkGreen(folder: URL, program: Program, tests: string[]) {
-  prepare(folder, program);
-  const { failed, trouble } = await runHere(folder, tests);
-  assert(trouble === undefined, trouble ?? "");
-  const all = [...failed].map(([name, message]) => `${name}: ${message}`);
-  assert(all.length === 0, all.join("\n\n"));
-}
-
-/** Walks a step in a copy of the project: not done, taken, done, and back. */
-async function checkLearn(folder: URL): Promise<void> {
-  for (const name of ["tests/", "vendor/", "deno.json"]) {
-    cpSync(new URL(name, ROOT), new URL(name, folder), { recursive: true });
-  }
-  const own = "// my own\n";
-  const kept = new URL("lab/kept.1/server.ts", folder);
-  const walk: [command: string, isDone: boolean, says: string][] = [
-    ["", true, "Step 1 of"],
-    ["next", false, "not done yet"],
-    ["take", true, "official program of step 1"],
-    ["next", true, "Step 2 of"],
-    ["1", true, "kept.1"],
-    ["999", false, "No step 999"],
-  ];
-  for (const [command, isDone, says] of walk) {
-    if (command === "1") {
-      Deno.writeTextFileSync(new URL("lab/server.ts", folder), own);
+  async #checkStart(folder: URL): Promise<void> {
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--allow-net", "server.ts", "0"],
+      cwd: folder,
+      env: this.#env,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const timer = setTimeout(() => child.kill("SIGKILL"), START_TIMEOUT_MS);
+    const output = child.stdout.pipeThrough(new TextDecoderStream());
+    let text = "";
+    for await (const chunk of output) {
+      text += chunk;
+      if (text.includes("Listening on")) break;
     }
-    const args = ["run", "-A", "tests/tools/learn.ts", command].filter(Boolean);
-    const { success, output } = await runDeno(folder, args);
-    assert(success === isDone, `learn ${command} says:\n${output}`);
-    assert(output.includes(says), `learn ${command} says:\n${output}`);
+    clearTimeout(timer);
+    const hasStarted = text.includes("Listening on");
+    if (hasStarted) child.kill("SIGKILL");
+    await child.status;
+    assert(hasStarted, `server.ts does not start: ${text}`);
   }
-  assert(readText(kept) === own, "learn 1 does not keep what one wrote");
+
+  // ------------------------------------------------------------------- learn
+
+  #checkLearn(): Promise<string[]> {
+    return this.#inFolder(async (folder) => {
+      for (const name of ["tests/", "vendor/", "deno.json"]) {
+        const copy = new URL(name, folder);
+        cpSync(new URL(name, ROOT), copy, { recursive: true });
+      }
+      await this.#walk(folder);
+      return [];
+    });
+  }
+
+  /** Walks in a copy of the project: not done, a hint, taken, done, and back. */
+  async #walk(project: URL): Promise<void> {
+    const [first, second] = this.course.all;
+    const preparing = this.course.steps
+      .find(({ page }) => page.noTests !== undefined);
+    const learn = async (command: string, isOk: boolean, says: string) => {
+      const args = ["run", "-A", "tests/tools/learn.ts", command];
+      const run = await this.#deno(project, args.filter((it) => it !== ""));
+      const isRight = run.success === isOk && run.output.includes(says);
+      assert(isRight, `learn ${command} should say ${says}\n${run.output}`);
+    };
+    await learn("", true, first!.page.title);
+    await learn("hint", true, "Hint 1 of");
+    await learn("next", false, "not done yet");
+    await learn("show", true, "+++ b/");
+    await learn("take", true, `after ${first!.name}`);
+    await learn("next", true, second!.page.title);
+
+    const own = "// a program of one's own\n";
+    Deno.writeTextFileSync(new URL("lab/server.ts", project), own);
+    await learn(first!.number, true, "kept.1");
+    const kept = readText(new URL("lab/kept.1/server.ts", project));
+    assert(kept === own, "learn does not keep a program of one's own");
+    await learn("999", false, "no step 999");
+
+    if (preparing === undefined) return;
+    await learn(preparing.number, true, preparing.page.title);
+    await learn("next", true, `Step ${preparing.number} is done`);
+  }
+
+  // ----------------------------------------------------------------- folders
+
+  /** Runs tests on a program, in a folder of its own. */
+  #runTests(
+    program: Program,
+    files: string[],
+    flags: string[] = [],
+  ): Promise<Result> {
+    return this.#inFolder((folder) => {
+      writeProgram(folder, program);
+      copyTests(folder);
+      return runTests(folder, files, flags, this.#env);
+    });
+  }
+
+  #deno(folder: URL, args: string[]) {
+    return runDeno(folder, args, this.#env);
+  }
+
+  /** Makes a folder, uses it, and removes it. */
+  async #inFolder<T>(use: (folder: URL) => Promise<T>): Promise<T> {
+    const folder = new URL(`${crypto.randomUUID()}/`, this.#work);
+    Deno.mkdirSync(folder);
+    try {
+      return await use(folder);
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  }
 }
 
-// ------------------------------------------------------------------- work
-
-function prepare(folder: URL, program: Program): void {
-  writeProgram(folder, program);
-  writeTests(folder, []);
+/** A test that cannot run on this machine is ignored, and its title says why. */
+function isIgnored(title: string, ignored: string[]): boolean {
+  return ignored.some((it) => it.startsWith(`${title} (`));
 }
 
-async function runHere(folder: URL, files: string[]): Promise<Result> {
-  const flags = ["--no-check", "--parallel"];
-  const result = await runTests(folder, files, ...flags);
-  result.ignored.forEach((name) => missing.add(name));
-  return result;
+// ------------------------------------------------------- rules for one message
+
+/** A failed test must say in a few lines what somebody sees. */
+function checkMessage(title: string, message: string): void {
+  const isAssertion = message.includes("AssertionError");
+  assert(isAssertion, `${title}: this is no AssertionError: ${message}`);
+  const isInVain = message.includes("in vain");
+  assert(!isInVain, `${title}: somebody only waits: ${message}`);
+  const lines = message.split("\n").length;
+  const isShort = lines <= MAX_MESSAGE_LINES;
+  assert(isShort, `${title}: ${lines} lines are too many:\n${message}`);
 }
 
-/** Tries all claims, some at a time; says how many hold and how many do not. */
-async function tryAll(claims: Claim[]) {
-  const waiting = [...claims];
+// --------------------------------------------------------- rules for one page
+
+/** The parts of a page must be there, in their order. */
+function checkParts({ page, number }: Step): void {
+  const isPreparing = page.noTests !== undefined;
+  const isTitled = page.title.startsWith(`Step ${number}: `);
+  assert(isTitled, `The page must begin with "# Step ${number}: ...".`);
+  const change = page.body.indexOf("**Change.**");
+  assert(change >= 0, "The page has no **Change.**");
+  if (!isPreparing) {
+    const problem = page.body.indexOf("**What goes wrong.**");
+    const demo = page.body.indexOf("**See it.**");
+    const isInOrder = 0 <= problem && problem < demo && demo < change;
+    assert(isInOrder, "Needs **What goes wrong.**, **See it.**, **Change.**");
+  }
+  assert(page.hints.length > 0, "The page has no hints.");
+  const hasTests = page.tests.length > 0;
+  assert(
+    hasTests !== isPreparing,
+    'The page needs either a list of tests or "No test changes: ...".',
+  );
+}
+
+function checkMistakePage({ stem, page, after, diff }: Change): void {
+  checkNames(page.text, [...Object.values(after), diff]);
+  assert(page.body !== "", `${stem} does not say what is wrong.`);
+  assert(page.tests.length > 0, `${stem} lists no test that turns red.`);
+}
+
+/** The length of a page in lines, if long lines are wrapped. */
+function pageLines({ title, body }: Page): number {
+  const lines = [title, "", ...body.split("\n")];
+  const rows = lines.map((line) =>
+    Math.max(1, Math.ceil(line.length / PAGE_COLUMNS))
+  );
+  return rows.reduce((sum, count) => sum + count, 0);
+}
+
+/** The lines of a program, or of a diff, that are comments. */
+const COMMENTS = /^[+-]?\s*(\/\/|\/\*|\*\/|\*( |$)).*$/gm;
+
+/** Finds `#name` and `name()` in what a text has in backticks. */
+export function namesIn(text: string): string[] {
+  const names: string[] = [];
+  for (const [code] of text.matchAll(/`[^`\n]+`/g)) {
+    for (const [name] of code.matchAll(/#[a-z_]\w*/gi)) names.push(name);
+    for (const [call] of code.matchAll(/(?<!#)\b[a-z_]\w*\(\)/gi)) {
+      names.push(call);
+    }
+  }
+  return [...new Set(names)];
+}
+
+/** Returns whether the code of a program, or of a diff, has a name. */
+function hasName(sources: string[], name: string): boolean {
+  const pattern = new RegExp(`(?<!\\w)${name.replace("()", "")}\\b`);
+  return sources.some((source) => pattern.test(source.replace(COMMENTS, "")));
+}
+
+function checkNames(text: string, sources: string[]): void {
+  const unknown = namesIn(text).filter((name) => !hasName(sources, name));
+  assertNone(unknown, "names that neither the program nor the diff has");
+}
+
+function checkPrivateNames(
+  file: string,
+  text: string,
+  sources: string[],
+): void {
+  const comments = text.match(COMMENTS) ?? [];
+  const unknown = namesIn(comments.join("\n"))
+    .filter((name) => name.startsWith("#") && !hasName(sources, name));
+  assertNone(unknown, `${file} has names that do not exist`);
+}
+
+// ------------------------------------------------------------------- checking
+
+type Verdict = "✓" | "✗" | "?";
+
+/** Checks a claim, and says how it went. */
+async function check(claim: Claim, label = claim.name): Promise<Verdict> {
+  const start = performance.now();
+  let verdict: Verdict = "✓";
+  let notes: string[];
+  try {
+    notes = await claim.check();
+  } catch (error) {
+    verdict = error instanceof NotPossible ? "?" : "✗";
+    notes = [(error as Error).message];
+  }
+  const seconds = ((performance.now() - start) / 1_000).toFixed(1);
+  console.log(`${verdict} ${label} (${seconds} s)`);
+  for (const note of notes) console.log(note.replace(/^/gm, "    "));
+  return verdict;
+}
+
+/** Checks all claims, several at a time, and returns how many hold and do not. */
+async function checkAll(claims: Claim[]) {
   const count = { "✓": 0, "✗": 0, "?": 0 };
+  const waiting = [...claims];
+  const retries: Claim[] = [];
   const work = async () => {
     for (let claim = waiting.shift(); claim; claim = waiting.shift()) {
-      const start = performance.now();
-      const [verdict, why] = await tryOne(claim);
-      const seconds = ((performance.now() - start) / 1_000).toFixed(1);
-      count[verdict]++;
-      console.log(`${verdict} ${claim.name} (${seconds} s)`);
-      if (why !== "") console.log(why.replace(/^/gm, "    "));
+      const verdict = await check(claim);
+      if (verdict === "✗" && claim.dependsOnTests) {
+        retries.push(claim);
+        console.log("    This claim is checked once more at the end.");
+      } else {
+        count[verdict]++;
+      }
     }
   };
   await Promise.all(Array.from({ length: JOBS }, work));
+  for (const claim of retries) {
+    const verdict = await check(claim, `once more, by itself: ${claim.name}`);
+    count[verdict]++;
+  }
   return count;
 }
 
-async function tryOne({ check }: Claim): Promise<["✓" | "✗" | "?", string]> {
-  try {
-    return (await check()) === MISSING ? ["?", "cannot run here"] : ["✓", ""];
-  } catch (error) {
-    return ["✗", (error as Error).message];
-  }
+/** Finds the steps that the arguments name. Returns none if one is unknown. */
+function select({ course }: Proof, args: string[]): Step[] {
+  const steps = args.map((arg) =>
+    arg === "--exercises" ? course.exercises : course.find(arg)
+  );
+  return steps.every((found) => found.length > 0) ? steps.flat() : [];
 }
 
 async function main(): Promise<void> {
-  const folder = Deno.makeTempDirSync({ prefix: "prove-" });
+  const work = Deno.makeTempDirSync({ prefix: "prove-" });
   try {
-    const claims = claimAll(readSteps(), pathToFileURL(`${folder}/`));
-    const count = await tryAll(claims);
-    for (const name of missing) console.log(`Missing here: ${name}`);
+    const proof = new Proof(work);
+    const steps = select(proof, Deno.args);
+    const claims = Deno.args.length === 0
+      ? proof.claims()
+      : steps.flatMap((step) => proof.claimsOf(step));
+    if (claims.length === 0) {
+      console.error(`There is no such step. ${USAGE}`);
+      Deno.exitCode = 2;
+      return;
+    }
+    const count = await checkAll(claims);
+    for (const title of proof.notRun) console.log(`Not run here: ${title}`);
     console.log(`${count["✓"]} passed, ${count["✗"]} failed`);
     Deno.exitCode = count["✗"] > 0 ? 1 : 0;
   } catch (error) {
     console.log(`${(error as Error).message}\n0 passed, 1 failed`);
     Deno.exitCode = 1;
   } finally {
-    Deno.removeSync(folder, { recursive: true });
+    Deno.removeSync(work, { recursive: true });
   }
 }
 
