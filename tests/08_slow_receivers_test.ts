@@ -95,7 +95,6 @@ Deno.test("slow receivers: a sleeper that wakes up receives every line, whole an
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await joinSleeper(server, "sleeper", alice, bob);
-  // On its way to the sleeper, the last line of the flood is cut in two.
   const sent = alice.sends(...FLOOD, "the end");
   const reading = bob.receives(...byAlice([...FLOOD, "the end"]));
   for (let n = 0; n < ENOUGH_TURNS; n++) await turn();

@@ -4,10 +4,10 @@
  * When nobody waits for a slow receiver, somebody has to keep the lines for it. A
  * queue for each receiver keeps each line as often as there are slow receivers. A
  * log keeps it once: it is a list to which entries are only appended, and each
- * receiver has an offset in it. Kafka and Redis Streams store messages like this, a
- * database sends its write-ahead log to its replicas like this, and git knows as
- * little as the log does who has fetched how far. The log also decides the order:
- * all receivers see the same one. What everybody has received can be dropped.
+ * receiver has an offset in it. Kafka and Redis Streams store messages like this,
+ * and databases send their write-ahead log to their replicas like this. The log also
+ * decides the order, so all receivers see the same one. What everybody has received
+ * can be dropped.
  *
  * The memory that the server needs is measured here, so these tests use the network
  * in memory, whose buffers are small. A sleeper is a member who reads nothing.
@@ -137,19 +137,19 @@ Deno.test("log: a line that waits for 200 sleepers is kept only once", async () 
   await assertCost(1_000, { sleepers: 200, senders: 3 });
 });
 
-const FLOOD = messages(1_000);
-const MAX_REST = 300_000; // bytes, less than a third of the flood
+const FLOOD = messages(2_000);
+const MAX_REST = 1_000_000; // bytes, half of the flood
 const complain = (bytes: number) =>
   `The server should need no more memory than before\nbut needs ${bytes} bytes`;
 
-/** Ten people who have received the question for their name. */
+/** Twenty people who have received the question for their name. */
 async function connectVisitors(server: TestServer): Promise<Person[]> {
   const visitors: Person[] = [];
-  for (let n = 0; n < 10; n++) visitors.push(await server.connect());
+  for (let n = 0; n < 20; n++) visitors.push(await server.connect());
   return visitors;
 }
 
-/** Each visitor joins, sends a tenth of the flood, and leaves. Carol reads it. */
+/** Each visitor joins, sends a twentieth of the flood, and leaves. Carol reads it. */
 async function visit(visitors: Person[], carol: Person): Promise<void> {
   for (const visitor of visitors) {
     await visitor.sends("", ...FLOOD.slice(0, 100));

@@ -197,7 +197,7 @@ Deno.test("batching: a line for fifty receivers is encoded only once", async () 
 Deno.test("batching: nobody receives their own lines, and nobody misses those of others", async () => {
   await using server = new TestServer({ inMemory: true });
   const people = await joinMany(server, 5);
-  const senders = people.toSpliced(2, 1); // The third only listens.
+  const senders = people.toSpliced(2, 1); // The third only receives.
   for (const line of messages(20, 10)) {
     await Promise.all(senders.map((sender) => sender.sends(line)));
     for (const person of people) {

@@ -194,7 +194,7 @@ Deno.test(
   async () => {
     await using server = new TestServer();
     const [alice, bob] = await server.joinAll("alice", "bob");
-    const lines = messages(200, 1_000, "😀");
+    const lines = messages(600, 1_000, "😀");
     await Promise.all([
       alice.sends(...lines),
       bob.sends(...lines),
@@ -275,16 +275,16 @@ Deno.test(
       stallTimeoutMs: 300,
     });
     const alice = await server.join("alice");
-    const bob = await server.join("bob", SMALL_BUFFER);
-    const lines = messages(1_000);
+    const bob = await server.join("bob", { bufferSize: 8 * 1024 });
+    const lines = messages(300);
     await alice.sends(...lines);
     const seen: string[] = [];
     while (seen.length < lines.length) {
       const line = bob.nextLine();
       seen.push(await beforeIdle(line, "bob receives nothing more"));
-      if (seen.length % 65 > 0) continue;
-      // This makes bob slow. Nothing is awaited.
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      const isSlow = seen.length < 100 && seen.length % 8 === 0;
+      // This makes bob slow, for 360 ms. Nothing is awaited.
+      if (isSlow) await new Promise((resolve) => setTimeout(resolve, 30));
     }
     assertLines(seen, saidBy("alice", lines), "bob");
   },

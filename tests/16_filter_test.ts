@@ -349,6 +349,37 @@ testProgram(
   },
 );
 
+testProgram(
+  "filter: a signal ends it with an exit status of 128 and the signal's number",
+  async () => {
+    await using server = new TestServer();
+    for (
+      const [signal, status] of [
+        ["SIGINT", 130],
+        ["SIGTERM", 143],
+        ["SIGHUP", 129],
+      ] as const
+    ) {
+      await using client = startClient(server.port);
+      client.types("alice\n");
+      await client.stdout.shows(/Welcome, alice!/);
+      client.kill(signal);
+      await endsWith(client, status);
+    }
+  },
+);
+
+testProgram(
+  "filter: an input that cannot be read is one line on stderr and exit status 1",
+  async () => {
+    await using server = new TestServer();
+    const client = clientCommand(server.port, "--name", "dora");
+    const { code, stderr } = await runShell(`${client} < /tmp`);
+    assertMatch(stderr, /^Cannot read the input: Is a directory.*\n$/);
+    assertEquals(code, 1);
+  },
+);
+
 // ------------------------------------------------------------------- leaving
 
 Deno.test("filter: at the end of the input the client half-closes, and shows what still comes", async () => {
@@ -646,22 +677,17 @@ async function timeoutsPass(): Promise<void> {
   await isGivenUp(chat, "that does not answer a name");
 }
 
-Deno.test("filter: a server that does not answer a name is given up", async () => {
-  const chat = await TestChat.start(TIMEOUTS);
-  chat.types("alice");
-  await isGivenUp(chat, "that does not answer a name");
-});
-
-Deno.test("filter: a server that does not end the connection is given up", async () => {
-  const chat = await TestChat.startAsMember(TIMEOUTS);
-  chat.endsInput();
-  await isGivenUp(chat, "that does not end the connection");
-});
-
-Deno.test("filter: a server that accepts no message is given up", async () => {
-  const chat = await TestChat.startAsMember(TIMEOUTS, { bufferSize: 100 });
-  chat.types("x".repeat(500));
-  await isGivenUp(chat, "that accepts no message");
+Deno.test("filter: a server that answers nothing, accepts nothing, or does not end the connection is given up", async () => {
+  const answersNothing = await TestChat.start(TIMEOUTS);
+  answersNothing.types("alice");
+  const small = { bufferSize: 100 };
+  const acceptsNothing = await TestChat.startAsMember(TIMEOUTS, small);
+  acceptsNothing.types("x".repeat(500));
+  const doesNotEnd = await TestChat.startAsMember(TIMEOUTS);
+  doesNotEnd.endsInput();
+  await isGivenUp(answersNothing, "that does not answer a name");
+  await isGivenUp(acceptsNothing, "that accepts no message");
+  await isGivenUp(doesNotEnd, "that does not end the connection");
 });
 
 Deno.test("filter: a server may be silent for any time while nothing is expected of it", async () => {

@@ -7,10 +7,10 @@
  * `git log` and `less` were all fooled this way once, and web pages have the same
  * problem, called cross-site scripting.
  *
- * Who draws a line again has to know where it is. The characters of a text, the bytes
- * of a text and the columns that it fills are three different numbers: 漢 is one
- * character of three bytes in two columns. And each look at a line costs time, so a
- * program that draws must not draw for each character, or for each line that comes in.
+ * A program that draws a line again has to know where it is. The characters of a
+ * text, its bytes, and the columns that it fills are three different numbers: 漢 is
+ * one character of three bytes in two columns. And each look at a line costs time, so
+ * a program must not draw for each character, or for each line that comes in.
  */
 
 import { assert, assertEquals, fail } from "@std/assert";
@@ -385,6 +385,7 @@ testTerminal(
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
     const bob = await server.join("bob");
+    await alice.endsWith(announcements.joined("bob"), "You:");
     await alice.type("a\tb\r");
     await bob.receives("alice: a b");
     await alice.endsWith("You: a b", "You:");

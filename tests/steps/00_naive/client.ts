@@ -1,43 +1,46 @@
 /**
- * The chat client: what you type goes to the server, and what it says to your
- * screen.
+ * The chat client, as plain as can be. It sends what you type, and shows what the
+ * server sends. Type "quit" to leave.
  *
  *     deno run --allow-net client.ts
- *     deno run --allow-net client.ts 192.168.1.5 8080
+ *     deno run --allow-net client.ts 192.168.1.7 9999
  */
-
-const [hostname = "127.0.0.1", port = "9999"] = Deno.args;
 
 const encoder = new TextEncoder();
 
+/** Shows what the server sends. We hope that a read is a line; it is not. */
 async function receive(conn: Deno.TcpConn): Promise<void> {
-  const buffer = new Uint8Array(4_096);
   const decoder = new TextDecoder();
-  for (;;) {
+  const buffer = new Uint8Array(4_096);
+  while (true) {
     const count = await conn.read(buffer);
     if (count === null) break;
-    const text = decoder.decode(buffer.subarray(0, count));
-    console.log(text.trimEnd());
+    const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
+    console.log(line);
   }
   console.log("The server is gone.");
   Deno.exit(1);
 }
 
+/** Sends what you type. Here, too, we hope that a read is a line. */
 async function send(conn: Deno.TcpConn): Promise<void> {
-  const buffer = new Uint8Array(4_096);
   const decoder = new TextDecoder();
-  for (;;) {
+  const buffer = new Uint8Array(4_096);
+  while (true) {
     const count = await Deno.stdin.read(buffer);
     if (count === null) break;
-    const text = decoder.decode(buffer.subarray(0, count));
-    if (text.trim() === "quit") break;
-    await conn.write(encoder.encode(text));
+    const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
+    if (line === "quit") break;
+    await conn.write(encoder.encode(line + "\n"));
   }
+  // We hope that nothing is on its way to us any more.
   Deno.exit(0);
 }
 
 async function main(): Promise<void> {
-  const conn = await Deno.connect({ hostname, port: Number(port) });
+  const hostname = Deno.args[0] ?? "127.0.0.1";
+  const port = Number(Deno.args[1] ?? 9999);
+  const conn = await Deno.connect({ hostname, port });
   await Promise.all([receive(conn), send(conn)]);
 }
 

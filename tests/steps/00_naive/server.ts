@@ -1,92 +1,152 @@
 /**
- * The chat server: everybody's lines go to everybody else.
+ * The chat server, as plain as can be: what one person types, all others receive.
  *
  *     deno run --allow-net server.ts
  *     deno run --allow-net server.ts 8080
+ *
+ * On a good day it works: people type slowly, have different names, and leave
+ * politely. Where we only hope for a good day, a comment confesses it.
  */
+
+/** The options of a server. */
+export interface ServerOptions {
+  /** Prints a line of the server's own output. */
+  print: (line: string) => void;
+}
+
+const DEFAULT_OPTIONS: ServerOptions = {
+  print: () => {},
+};
+
+// -------------------------------------------------------------------- the room
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Starts the chat on a listener. Returns what lets nobody in any more. */
+/** One connection. The name is empty until the person has typed one. */
+type Client = { conn: Deno.TcpConn; name: string };
+
+/** The room knows who is here. */
+class Room {
+  readonly #clients = new Set<Client>();
+
+  constructor(readonly options: ServerOptions) {}
+
+  /** Serves one connection, from accept to close. */
+  async serve(conn: Deno.TcpConn): Promise<void> {
+    const client = { conn, name: "" };
+    // Whoever connects receives everything from now on. We hope that people give
+    // a name soon.
+    this.#clients.add(client);
+    await this.#greet(client);
+    const buffer = new Uint8Array(4_096);
+    while (true) {
+      const count = await conn.read(buffer);
+      if (count === null) break;
+      // We hope that a read is a line. It is not: TCP carries bytes.
+      const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
+      if (client.name === "") {
+        await this.#join(client, line);
+      } else {
+        await this.#say(client, line);
+      }
+    }
+    // We hope that whoever sends no more does not want to receive any more.
+    conn.close();
+    this.#clients.delete(client);
+    await this.#announce(`[SYSTEM] ${client.name} left the chat!`, client);
+  }
+
+  /** Asks for a name. */
+  async #greet(client: Client): Promise<void> {
+    const { port } = client.conn.remoteAddr;
+    const question = `Enter your name, or press Enter to be User_${port}:`;
+    await this.#sendLine(client, `[SYSTEM] ${question}`);
+  }
+
+  /** Gives a client its name. We hope that nobody else has it. */
+  async #join(client: Client, line: string): Promise<void> {
+    const { hostname, port } = client.conn.remoteAddr;
+    const name = line || `User_${port}`;
+    client.name = name;
+    this.options.print(`✅ ${name} connected from ${hostname}:${port}`);
+    await this.#announce(`[SYSTEM] ${name} joined the chat!`, client);
+    const users = this.#listUsers();
+    await this.#sendLine(client, `[SYSTEM] Welcome, ${name}! ${users}`);
+  }
+
+  /** Broadcasts a message, unless it is empty. */
+  async #say(sender: Client, line: string): Promise<void> {
+    if (line.trim() === "") return;
+    const message = `${sender.name}: ${line}`;
+    this.options.print(`📨 ${message}`);
+    await this.#broadcast(message, sender);
+  }
+
+  /** Broadcasts that somebody has joined or left, and prints who is here now. */
+  async #announce(line: string, client: Client): Promise<void> {
+    await this.#broadcast(line, client);
+    this.options.print(line);
+    this.options.print(`📊 ${this.#listUsers()}`);
+  }
+
+  /** Sends a line to everybody but its sender. We hope that nobody is slow. */
+  async #broadcast(line: string, sender: Client): Promise<void> {
+    for (const client of this.#clients) {
+      if (client !== sender) await this.#sendLine(client, line);
+    }
+  }
+
+  #listUsers(): string {
+    const names = [...this.#clients].map((client) => client.name);
+    return `Active users (${names.length}): ${names.join(", ")}`;
+  }
+
+  /** Sends a line. We hope that `write` accepts the whole line at once. */
+  async #sendLine(client: Client, line: string): Promise<void> {
+    await client.conn.write(encoder.encode(line + "\n"));
+  }
+}
+
+// -------------------------------------------------------- accepting connections
+
+/** Accepts connections until the listener is closed. */
+async function acceptConnections(
+  listener: Deno.TcpListener,
+  room: Room,
+): Promise<void> {
+  const served: Promise<void>[] = [];
+  for await (const conn of listener) {
+    // We hope that no connection breaks. If one does, we look away.
+    served.push(room.serve(conn).catch(() => {}));
+  }
+  await Promise.all(served);
+}
+
+/**
+ * Starts a chat on a listener.
+ *
+ * @returns a function that stops it: nobody can connect any more. It resolves when
+ * all have left.
+ */
 export function startServer(
   listener: Deno.TcpListener,
-  { print = (_line: string): unknown => undefined } = {},
+  options: Partial<ServerOptions> = {},
 ): () => Promise<void> {
-  const names = new Map<Deno.TcpConn, string>(); // of all who are in the chat
-
-  async function open(): Promise<void> {
-    const served = [];
-    for await (const conn of listener) served.push(serve(conn).catch(() => {}));
-    await Promise.all(served);
-  }
-
-  /** Reads one connection from its first byte to its last. */
-  async function serve(conn: Deno.TcpConn): Promise<void> {
-    const suggested = `User_${conn.remoteAddr.port}`;
-    const question = `Enter your name, or press Enter to be ${suggested}:`;
-    await write(conn, `[SYSTEM] ${question}`);
-    const buffer = new Uint8Array(4_096);
-    try {
-      for (;;) {
-        const count = await conn.read(buffer);
-        if (count === null) break;
-        const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
-        if (!names.has(conn)) await join(conn, line || suggested);
-        else await say(conn, line);
-      }
-    } finally {
-      conn.close();
-      await leave(conn);
-    }
-  }
-
-  async function join(conn: Deno.TcpConn, name: string): Promise<void> {
-    const { hostname, port } = conn.remoteAddr;
-    names.set(conn, name);
-    const users = `Active users (${names.size}): ` +
-      [...names.values()].sort().join(", ");
-    print(`✅ ${name} connected from ${hostname}:${port}`);
-    await append(conn, `[SYSTEM] ${name} joined the chat!`);
-    await write(conn, `[SYSTEM] Welcome, ${name}! ${users}`);
-    print(`📊 ${users}`);
-  }
-
-  async function say(author: Deno.TcpConn, line: string): Promise<void> {
-    const message = `${names.get(author)}: ${line}`;
-    await append(author, message, `📨 ${message}`);
-  }
-
-  /** Prints a line, and has it written to all but its author. */
-  async function append(author: Deno.TcpConn, line: string, printed = line) {
-    print(printed);
-    for (const conn of names.keys()) {
-      if (conn !== author) await write(conn, line);
-    }
-  }
-
-  async function leave(conn: Deno.TcpConn): Promise<void> {
-    const name = names.get(conn);
-    if (names.delete(conn)) {
-      await append(conn, `[SYSTEM] ${name} left the chat!`);
-    }
-  }
-
-  async function write(conn: Deno.TcpConn, line: string): Promise<void> {
-    await conn.write(encoder.encode(line + "\n"));
-  }
-
-  const closed = open();
+  const room = new Room({ ...DEFAULT_OPTIONS, ...options });
+  const stopped = acceptConnections(listener, room);
   return () => {
     listener.close();
-    return closed;
+    return stopped;
   };
 }
+
+// ------------------------------------------------------------------ the program
 
 function main(): void {
   const port = Number(Deno.args[0] ?? 9999);
   const listener = Deno.listen({ hostname: "127.0.0.1", port });
-  const { addr } = listener; // port 0 has become a real one
+  const { addr } = listener; // If the port was 0, the kernel has chosen one.
   console.log("🚀 Chat Server Started");
   console.log(`📍 Listening on ${addr.hostname}:${addr.port}`);
   console.log("⏳ Waiting for clients to connect...");
