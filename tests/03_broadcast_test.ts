@@ -2,17 +2,14 @@
  * Lesson 3: broadcast.
  *
  * One line comes in, and a copy goes out to each other member. Two questions arise
- * as soon as a copy cannot be sent at once, because a receiver is slow. Who may
- * write to that socket meanwhile? If two functions write to it, their lines mix.
- * And in which order do the others receive what is said meanwhile? If it is not
- * the same order for all, people read different conversations.
+ * as soon as a receiver is slow, and a copy cannot be sent at once. Who else may
+ * write to that socket meanwhile? If two functions do, their lines mix. And in which
+ * order does everybody receive what is said meanwhile? If it is not the same for
+ * all, people read different conversations.
  *
- * The usual answers: each socket has one writer, and one place decides the order.
- * A queue for each connection does that in Erlang, in Go (a channel for each
- * client) and in chat servers such as ngircd. Programs with threads need locks.
- *
- * Most tests here count on a network in memory whose buffers are very small: a
- * receiver is slow there as soon as its test does not read.
+ * The usual answers: each socket has one writer, and one place decides the order. In
+ * Go that is a channel for each client, in Erlang a process with its mailbox, and
+ * chat servers such as ngircd have a queue for each connection.
  */
 
 import { assertEquals, fail } from "@std/assert";
@@ -27,7 +24,10 @@ import {
   turn,
 } from "./helpers.ts";
 
-/** The network holds this many bytes for a narrow receiver: one short line. */
+/**
+ * The network in memory holds this many bytes for a narrow receiver: one short line.
+ * Such a receiver is slow as soon as its test does not read.
+ */
 const NARROW = { bufferSize: 80 };
 /** A line that does not fit into the buffer of a narrow receiver. */
 const LONG = "x".repeat(90);
@@ -139,8 +139,8 @@ Deno.test("broadcast: a line arrives whole, even if the network accepts it in pa
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const carol = await server.join("carol", NARROW);
-  await alice.sends(LONG, "the end");
-  await carol.receives(`alice: ${LONG}`, "alice: the end");
+  await alice.sends(LONG.repeat(3), "the end");
+  await carol.receives(`alice: ${LONG.repeat(3)}`, "alice: the end");
 });
 
 Deno.test("broadcast: lines of several senders do not mix, even if a receiver is slow", async () => {

@@ -1,18 +1,16 @@
 /**
  * Lesson 4: disconnecting.
  *
- * A TCP connection is two streams, one in each direction, and each ends by itself.
- * A FIN says "I send no more". That is a half-close: the other direction goes on.
- * An RST says "this connection is broken": the kernel sends it when a program
- * crashes, or closes a socket with unread input. And if a cable is cut, nothing
- * arrives at all.
+ * A TCP connection is two streams, one in each direction, and each ends by itself. A
+ * FIN says "I send no more"; the other direction goes on. That is a half-close. An
+ * RST says "this connection is broken": a kernel sends it if a program crashes or
+ * closes a socket with unread input. If a cable is cut, nothing arrives at all.
  *
- * So a server sees an end as an end of the input, as an error of a read, as an
- * error of a write, or not at all, and often as several of these. Servers that
- * handle each case where it appears forget one: then members who left long ago are
- * still listed, and sockets stay open until there are none left. The usual answer
- * is one function that ends a connection, and that may be called twice. HTTP
- * servers, SSH and databases drain a connection in the same way as this chat.
+ * So a server sees an end as the end of the input, as an error of a read or a write,
+ * or not at all. Whoever handles each case where it appears forgets one: members who
+ * left are still listed, and sockets stay open until there are none left. The usual
+ * answer, in HTTP servers as in databases, is one function that ends a connection,
+ * and that may be called twice.
  */
 
 import { assertEquals, assertMatch, fail } from "@std/assert";
@@ -26,7 +24,10 @@ import {
   turn,
 } from "./helpers.ts";
 
-/** The network holds this many bytes for a narrow receiver: one short line. */
+/**
+ * The network in memory holds this many bytes for a narrow receiver: one short line.
+ * Such a receiver is slow as soon as its test does not read.
+ */
 const NARROW = { bufferSize: 80 };
 /** A line that does not fit into the buffer of a narrow receiver. */
 const LONG = "x".repeat(90);
