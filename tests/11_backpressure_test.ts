@@ -272,7 +272,7 @@ Deno.test(
   async () => {
     await using server = new TestServer({
       inMemory: true,
-      stallTimeoutMs: 300,
+      stallTimeoutMs: 400,
     });
     const alice = await server.join("alice");
     const bob = await server.join("bob", { bufferSize: 8 * 1024 });
@@ -282,8 +282,8 @@ Deno.test(
     while (seen.length < lines.length) {
       const line = bob.nextLine();
       seen.push(await beforeIdle(line, "bob receives nothing more"));
-      const isSlow = seen.length < 100 && seen.length % 8 === 0;
-      // This makes bob slow, for 360 ms. Nothing is awaited.
+      const isSlow = seen.length < 128 && seen.length % 8 === 0;
+      // This makes bob slow, for 450 ms. Nothing is awaited.
       if (isSlow) await new Promise((resolve) => setTimeout(resolve, 30));
     }
     assertLines(seen, saidBy("alice", lines), "bob");
