@@ -190,6 +190,7 @@ Deno.test(
   "graceful shutdown: a newcomer that has just been accepted receives the last line",
   async () => {
     await using server = new TestServer({ inMemory: true });
+    const alice = await server.join("alice"); // Now the server waits in `accept`.
     const accept = server.listener.accept.bind(server.listener);
     let stopped: Promise<void> | undefined;
     server.listener.accept = async () => {
@@ -197,11 +198,12 @@ Deno.test(
       stopped = server.stop(); // before the server does anything with `conn`
       return conn;
     };
-    const alice = await server.join("alice"); // The original `accept` has run.
+    const bob = await server.join("bob"); // The original `accept` has run.
     const newcomer = await server.visit("the newcomer");
     await newcomer.receives(announcements.shutdown);
     await newcomer.isDisconnected();
     alice.closes();
+    bob.closes();
     await stopped;
   },
 );

@@ -397,7 +397,7 @@ Deno.test("filter: at the end of the input the client half-closes, and shows wha
   assertLines(chat.shown, [WELCOME, "bob: late"], "the user");
 });
 
-for (const quit of ["quit", "/quit", "  quit "]) {
+for (const quit of ["quit", "/quit", " quit "]) {
   Deno.test(`filter: a member who types "${quit}" leaves, although the input goes on`, async () => {
     const chat = await TestChat.startAsMember();
     chat.types("hi", quit, "not this");
