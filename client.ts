@@ -118,8 +118,8 @@ export function chat(
  */
 class Conversation {
   #isMember = false;
-  #hasLeft = false;
-  #answer = Promise.withResolvers<void>(); // to the name that was sent last
+  #allSent = false;
+  #answered = Promise.withResolvers<void>(); // to the name that was sent last
   readonly #ended = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() => this.#end(1, SERVER_SILENT));
 
@@ -152,7 +152,7 @@ class Conversation {
       if (!this.#isMember) this.#readAnswer(line);
       lastLine = line;
     }
-    if (this.#hasLeft) this.#end(0);
+    if (this.#allSent) this.#end(0);
     else if (EXPLANATIONS.includes(lastLine)) this.#end(1);
     else this.#end(1, SERVER_GONE);
   }
@@ -164,13 +164,13 @@ class Conversation {
     try {
       for await (const line of lines) {
         if (this.#isMember && QUIT.test(line)) break;
-        this.#silence.limit(this.#timeoutMs);
+        this.#silence.allow(this.#timeoutMs);
         if (this.#isMember) await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.limit(Infinity); // Now nothing is expected of the server.
+        this.#silence.allow(Infinity); // Now nothing is expected of the server.
       }
-      this.#silence.limit(this.#timeoutMs);
-      this.#hasLeft = true;
+      this.#silence.allow(this.#timeoutMs);
+      this.#allSent = true;
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
     } catch (error) {
       // If the connection is broken, `#receive` comes to its end as well.
@@ -180,9 +180,9 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#answer = Promise.withResolvers();
+    this.#answered = Promise.withResolvers();
     await this.#sendLine(line);
-    await this.#answer.promise;
+    await this.#answered.promise;
   }
 
   /** Checks whether a line from the server is the answer to a name. */
@@ -192,7 +192,7 @@ class Conversation {
       return this.#end(1, `Cannot join: ${refusal} Choose another name.`);
     }
     this.#isMember = isWelcome(line);
-    if (this.#isMember || refusal) this.#answer.resolve();
+    if (this.#isMember || refusal) this.#answered.resolve();
   }
 
   async #sendMessage(line: string): Promise<void> {
@@ -238,7 +238,7 @@ class SilenceDetector {
   constructor(readonly onTooLong: () => void) {}
 
   /** From now on, the server may be silent for this long. */
-  limit(maxSilenceMs: number): void {
+  allow(maxSilenceMs: number): void {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
   }
@@ -297,7 +297,7 @@ async function* sanitizeLines(
  */
 async function runFilter(conn: Deno.TcpConn, name?: string): Promise<Ending> {
   const input = ReadableStream.from(readInput(name));
-  const output = { show: writeOutput, remark: report };
+  const output = { show: writeOutput, remark: logToStderr };
   try {
     return await Promise.race([
       chat(conn, { input, output, canTryAgain: false }),
@@ -332,7 +332,7 @@ async function writeOutput(line: string): Promise<void> {
 }
 
 /** Writes a sentence to stderr, with the time. */
-function report(sentence: string): void {
+function logToStderr(sentence: string): void {
   console.error(`[${new Date().toTimeString().slice(0, 8)}] ${sentence}`);
 }
 
@@ -363,9 +363,9 @@ async function runTerminal(conn: Deno.TcpConn, name?: string): Promise<Ending> {
 class Terminal implements Output {
   #isMember = false;
   #hasLeft = false;
-  readonly #typed: string[] = []; // The first of these lines is being sent.
-  #typedMore = Promise.withResolvers<void>();
-  // readline edits the line that is being typed. `#press` gives it the keys.
+  readonly #unsent: string[] = []; // The first of these lines is being sent.
+  #moreTyped = Promise.withResolvers<void>();
+  // readline edits the line that is being typed. `#handleKey` gives it the keys.
   readonly #keys = new PassThrough();
   readonly #readline = createInterface({
     input: this.#keys,
@@ -375,8 +375,8 @@ class Terminal implements Output {
   readonly #screen = new Screen(this.#readline, NAME_PROMPT);
 
   constructor(readonly name?: string) {
-    if (name !== undefined) this.#typed.push(name);
-    this.#readline.on("line", (line) => this.#enter(line));
+    if (name !== undefined) this.#unsent.push(name);
+    this.#readline.on("line", (line) => this.#handleLine(line));
     this.#readline.on("history", (lines) => {
       if (!this.#isMember) lines.shift(); // Arrow up must bring back no names.
     });
@@ -394,20 +394,20 @@ class Terminal implements Output {
       const count = await readStdin(buffer);
       if (count === null) break; // The window was closed.
       const bytes = buffer.subarray(0, count);
-      this.#type(decoder.decode(bytes, { stream: true }));
+      this.#handleKeys(decoder.decode(bytes, { stream: true }));
     }
     this.#leave();
     await sleep(LEAVE_TIMEOUT_MS);
     return { status: 0 };
   }
 
-  #type(text: string): void {
+  #handleKeys(text: string): void {
     for (const key of text.replaceAll("\t", " ").match(KEYS) ?? []) {
-      if (!this.#hasLeft) this.#press(key);
+      if (!this.#hasLeft) this.#handleKey(key);
     }
   }
 
-  #press(key: string): void {
+  #handleKey(key: string): void {
     const { line } = this.#readline;
     // readline would close itself, and could not draw what still comes in.
     if (key === CTRL_D && line === "") return this.#leave();
@@ -421,29 +421,29 @@ class Terminal implements Output {
     else this.#keys.emit("data", key);
   }
 
-  #enter(line: string): void {
+  #handleLine(line: string): void {
     this.#screen.draw();
     // A person who types "quit" when asked for a name wants to leave, too.
     if (QUIT.test(line)) return this.#leave();
-    this.#typed.push(line);
-    this.#typedMore.resolve();
+    this.#unsent.push(line);
+    this.#moreTyped.resolve();
   }
 
   #leave(): void {
     this.#hasLeft = true;
-    this.#typedMore.resolve();
+    this.#moreTyped.resolve();
   }
 
   /** Yields what was typed. A line has been sent when the next one is asked for. */
   async *typedLines(): AsyncGenerator<string> {
     while (true) {
-      const line = this.#typed[0];
+      const line = this.#unsent[0];
       if (line !== undefined) {
         yield line;
-        this.#typed.shift();
+        this.#unsent.shift();
       } else if (!this.#hasLeft) {
-        await this.#typedMore.promise;
-        this.#typedMore = Promise.withResolvers();
+        await this.#moreTyped.promise;
+        this.#moreTyped = Promise.withResolvers();
       } else {
         return;
       }
@@ -473,7 +473,7 @@ class Terminal implements Output {
   #dropUnsent(): void {
     // Until the user is a member, the first line is a name that was sent.
     const firstUnsent = this.#isMember ? 0 : 1;
-    for (const line of this.#typed.splice(firstUnsent)) {
+    for (const line of this.#unsent.splice(firstUnsent)) {
       this.remark(`Not sent: ${line}`);
     }
   }
@@ -482,7 +482,7 @@ class Terminal implements Output {
   close(): void {
     this.#dropUnsent();
     this.#screen.close();
-    if (this.#hasLeft) report("👋 Goodbye!");
+    if (this.#hasLeft) logToStderr("👋 Goodbye!");
   }
 }
 
@@ -693,7 +693,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
 
 function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
   const address = formatAddress(hostname, port);
-  report(`🔄 Connecting to ${address}...`);
+  logToStderr(`🔄 Connecting to ${address}...`);
   const signal = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
   const connecting = Deno.connect({ hostname, port, signal });
   const advice = " Check host and port.";
@@ -720,7 +720,7 @@ async function run(args: string[]): Promise<Ending> {
   const { hostname, port } = parseAddress(words);
   const conn = await connect(hostname, port);
   const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
-  report(isTerminal ? "✅ Connected!" : `✅ Connected! ${HINT}`);
+  logToStderr(isTerminal ? "✅ Connected!" : `✅ Connected! ${HINT}`);
   if (isTerminal) return await runTerminal(conn, name);
   return await runFilter(conn, name);
 }

@@ -7,7 +7,7 @@
  * Each member is served by two loops:
  *
  *     receive loop    socket → lines → log      (`Room.serve`)
- *     send loop       log → chunks → socket     (`Log.subscribe`, `Client.sendChunks`)
+ *     send loop       log → batches → socket    (`Log.subscribe`, `Client.sendBatches`)
  *
  * An example. Alice, Bob and Carol are members. Alice types "Hi" and presses Enter:
  *
@@ -31,7 +31,7 @@
  *     member      a client that has a name; a sender when it says something,
  *                 and a receiver of what others say
  *     entry       a line in the log; its offset is its number
- *     chunk       several entries as bytes, sent with one write
+ *     batch       several entries as bytes, sent with one write
  *     FIN, RST    how TCP ends a connection: "I send no more", "it is broken"
  */
 
@@ -191,7 +191,7 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
-    client.sendChunks(this.#log.subscribe(client));
+    client.sendBatches(this.#log.subscribe(client));
   }
 
   /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
@@ -346,10 +346,10 @@ class Client {
     return this.#enqueueSend(() => this.#write(encoder.encode(line + "\n")));
   }
 
-  /** The send loop. It ends when there are no more chunks. */
-  sendChunks(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  /** The send loop. It ends when there are no more batches. */
+  sendBatches(batches: AsyncIterable<Uint8Array>): Promise<void> {
     return this.#enqueueSend(async () => {
-      for await (const bytes of chunks) await this.#write(bytes);
+      for await (const bytes of batches) await this.#write(bytes);
     });
   }
 
@@ -411,13 +411,13 @@ function oncePerTurn(work: () => void): () => void {
 // --------------------------------------------------------------------- the log
 
 /** Characters that are written at once. More than this is hardly faster. */
-const MAX_CHUNK_LENGTH = 128 * 1024;
+const MAX_BATCH_LENGTH = 128 * 1024;
 
 /** A line, for all members but its sender, or for its sender only. */
 type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
 /** The entries from `offset` up to, but not including, `nextOffset`, as bytes. */
-type Chunk = {
+type Batch = {
   offset: number;
   nextOffset: number;
   senders: Set<Client | undefined>;
@@ -456,7 +456,7 @@ class Log {
     this.#entriesAppended.notifyAll()
   );
   readonly #scheduleTrim = oncePerTurn(() => this.#trim());
-  #lastChunk?: Chunk; // the chunk that was made last, for whoever can share it
+  #lastBatch?: Batch; // the batch that was made last, for whoever can share it
 
   /** @param onDrop is called for each entry that everybody has received. */
   constructor(readonly onDrop: (entry: Entry) => void) {}
@@ -481,7 +481,7 @@ class Log {
         await this.#entriesAppended.wait();
         continue;
       }
-      const { bytes, nextOffset } = this.#nextChunk(subscription);
+      const { bytes, nextOffset } = this.#nextBatch(subscription);
       yield bytes; // The send loop asks for more when it has written these.
       subscription.offset = nextOffset;
       this.#scheduleTrim();
@@ -522,24 +522,24 @@ class Log {
 
   /**
    * The next entries for one receiver. Most receivers need the same ones. So all
-   * receivers at the same offset share a chunk, unless they sent a part of it.
+   * receivers at the same offset share a batch, unless they sent a part of it.
    */
-  #nextChunk({ client, offset, stopOffset }: Subscription): Chunk {
-    const last = this.#lastChunk;
+  #nextBatch({ client, offset, stopOffset }: Subscription): Batch {
+    const last = this.#lastBatch;
     const canShare = last?.offset === offset &&
       last.nextOffset <= stopOffset && !last.senders.has(client);
     if (canShare) return last;
     const end = Math.min(this.end, stopOffset);
-    const chunk = this.#makeChunk(offset, end, client);
-    if (!chunk.senders.has(client)) this.#lastChunk = chunk;
-    return chunk;
+    const batch = this.#makeBatch(offset, end, client);
+    if (!batch.senders.has(client)) this.#lastBatch = batch;
+    return batch;
   }
 
-  #makeChunk(offset: number, end: number, receiver: Client): Chunk {
+  #makeBatch(offset: number, end: number, receiver: Client): Batch {
     const senders = new Set<Client | undefined>();
     let text = "";
     let nextOffset = offset;
-    while (nextOffset < end && text.length < MAX_CHUNK_LENGTH) {
+    while (nextOffset < end && text.length < MAX_BATCH_LENGTH) {
       const entry = this.#entries[nextOffset - this.start]!;
       if (isFor(receiver, entry)) text += entry.line + "\n";
       senders.add(entry.sender);
@@ -558,11 +558,11 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 /** A sender with more undelivered characters than this has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /** An entry costs at least this many characters: even a short one takes memory. */
-const MIN_ENTRY_COST = 128;
+const MIN_ENTRY_SIZE = 128;
 /** If the log holds more characters than this, its senders share this equally. */
 const SHARED_QUOTA = 4 * 1024 * 1024;
 /** If the log holds more characters, the slowest receivers are disconnected. */
-const MAX_LOG_COST = 16 * 1024 * 1024;
+const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
 const STALL_CHECK_INTERVAL_MS = 100;
 
@@ -591,7 +591,7 @@ class FlowControl {
     () => this.#closeStalled(),
     STALL_CHECK_INTERVAL_MS,
   );
-  #logCost = 0;
+  #logSize = 0;
 
   constructor(
     log: Log,
@@ -607,16 +607,16 @@ class FlowControl {
 
   /** Charges an entry to its sender. */
   charge(entry: Entry): void {
-    this.#addCost(entry, costOf(entry));
+    this.#addCost(entry, sizeOf(entry));
   }
 
   /** Ends the charge for an entry that everybody has received. */
   discharge(entry: Entry): void {
-    this.#addCost(entry, -costOf(entry));
+    this.#addCost(entry, -sizeOf(entry));
   }
 
   #addCost({ sender }: Entry, cost: number): void {
-    this.#logCost += cost;
+    this.#logSize += cost;
     const undelivered = (this.#undelivered.get(sender) ?? 0) + cost;
     if (undelivered > 0) this.#undelivered.set(sender, undelivered);
     else this.#undelivered.delete(sender);
@@ -638,7 +638,7 @@ class FlowControl {
   }
 
   #quota(): number {
-    if (this.#logCost <= SHARED_QUOTA) return MAX_UNDELIVERED;
+    if (this.#logSize <= SHARED_QUOTA) return MAX_UNDELIVERED;
     const share = SHARED_QUOTA / this.#log.subscriptions.size;
     return Math.min(MAX_UNDELIVERED, share);
   }
@@ -660,7 +660,7 @@ class FlowControl {
         : 0;
       if (client.checksWithoutProgress >= this.#maxChecks) this.#close(client);
     }
-    if (this.#logCost > MAX_LOG_COST) this.#closeSlowest();
+    if (this.#logSize > MAX_LOG_SIZE) this.#closeSlowest();
   }
 
   #highestAwaitedOffset(): number {
@@ -683,8 +683,8 @@ class FlowControl {
   }
 }
 
-function costOf({ line }: Entry): number {
-  return Math.max(line.length, MIN_ENTRY_COST);
+function sizeOf({ line }: Entry): number {
+  return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
 // -------------------------------------------------------- accepting connections

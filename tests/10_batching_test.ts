@@ -73,12 +73,12 @@ function serverEndOf(person: Person): Deno.TcpConn {
 function watchWrites(person: Person): Uint8Array[] {
   const conn = serverEndOf(person);
   const write = conn.write.bind(conn);
-  const chunks: Uint8Array[] = [];
+  const batchs: Uint8Array[] = [];
   conn.write = (bytes) => {
-    chunks.push(bytes);
+    batchs.push(bytes);
     return write(bytes);
   };
-  return chunks;
+  return batchs;
 }
 
 function assertAtMost(count: number, max: number, complaint: string): void {
@@ -174,7 +174,7 @@ Deno.test("batching: the kernel does not gather small writes once more", async (
   }
 });
 
-// ---------------------------------------------------------- one chunk for all
+// ---------------------------------------------------------- one batch for all
 
 Deno.test("batching: a line for fifty receivers is encoded only once", async () => {
   await using server = new TestServer({ inMemory: true });
@@ -208,7 +208,7 @@ Deno.test("batching: nobody receives their own lines, and nobody misses those of
   }
 });
 
-Deno.test("batching: a leaver shares no chunk with lines that were said after it left", async () => {
+Deno.test("batching: a leaver shares no batch with lines that were said after it left", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await joinSleeper(server, "sleeper", alice, bob);

@@ -29,8 +29,8 @@
  *
  * Hints:
  *
- *   - Receivers at the same offset share a `Chunk`, unless one of them must receive
- *     other bytes. `#nextChunk` finds that out with `senders`. Who else must receive
+ *   - Receivers at the same offset share a `Batch`, unless one of them must receive
+ *     other bytes. `#nextBatch` finds that out with `senders`. Who else must receive
  *     other bytes now?
  *   - If alice fills up bob's buffers, who waits? Somebody is charged for each entry.
  *   - Some characters are sent, but cannot be seen: U+200B, for example. `sanitize`

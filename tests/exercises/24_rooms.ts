@@ -29,7 +29,7 @@
  * first three tests are green, and the last one, if the mover is charged.
  *
  * Begin in server.ts at `#say`, where a line becomes a message. After the first rung,
- * go to `isFor` and `#makeChunk`: there it is decided who receives an entry.
+ * go to `isFor` and `#makeBatch`: there it is decided who receives an entry.
  *
  * Hints:
  *
@@ -38,7 +38,7 @@
  *     offset? The log holds who has moved, too.
  *   - Nobody receives their own entries, and `/join` in an endless loop must make its
  *     sender wait, like messages do. So who is charged for the line that all receive?
- *   - Members in different rooms cannot share a `Chunk`. What does your way cost for
+ *   - Members in different rooms cannot share a `Batch`. What does your way cost for
  *     each message, and for each room? There is more than one good way.
  *
  *     deno task learn 24
