@@ -29,9 +29,10 @@ import {
   formatAddress,
   hasMoreCharsThan,
   isConnectionError,
+  isNameQuestion,
   isWelcome,
   MAX_MESSAGE_CHARS,
-  mayBeCut,
+  mayHaveBeenCut,
   nameKey,
   parsePort,
   parseRefusal,
@@ -219,7 +220,7 @@ class Conversation {
 }
 
 function isTooLong(message: string): boolean {
-  return mayBeCut(message) ||
+  return mayHaveBeenCut(message) ||
     hasMoreCharsThan(MAX_MESSAGE_CHARS, sanitize(message));
 }
 
@@ -451,8 +452,8 @@ class Terminal implements Output {
   }
 
   show(line: string): void {
-    const isQuestion = line.startsWith("[SYSTEM] Enter your name");
-    if (isQuestion && this.name !== undefined) return; // It is answered already.
+    // The user has answered this question already, with an option.
+    if (isNameQuestion(line) && this.name !== undefined) return;
     this.#screen.print(decorate(line));
     if (this.#isMember) return;
     if (isWelcome(line)) this.#join();

@@ -156,7 +156,7 @@ export function checkName(
   const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
   // NFKC can take a second for thousands of combining marks, so this check comes
   // first. NFKC joins at most four characters into one.
-  const isTooLongForNfkc = mayBeCut(typed) ||
+  const isTooLongForNfkc = mayHaveBeenCut(typed) ||
     hasMoreCharsThan(4 * MAX_NAME_CHARS, typed.trim());
   if (isTooLongForNfkc) return { refusal: tooLong };
   const name = typed.trim().normalize("NFKC");
@@ -195,7 +195,9 @@ export function nameKey(name: string): string {
  * was too long, the HTTP version at its end may have been cut off.
  */
 export function isHttpRequest(line: string): boolean {
-  const pattern = mayBeCut(line) ? /^[A-Z]+ \S+/ : /^[A-Z]+ \S+ HTTP\/1\.\d$/;
+  const pattern = mayHaveBeenCut(line)
+    ? /^[A-Z]+ \S+/
+    : /^[A-Z]+ \S+ HTTP\/1\.\d$/;
   return pattern.test(line);
 }
 
@@ -277,6 +279,11 @@ export const announcements = {
   shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
 };
 
+/** Whether the server asks for a name with this line. */
+export function isNameQuestion(line: string): boolean {
+  return line.startsWith("[SYSTEM] Enter your name");
+}
+
 /** Whether the server has accepted a name with this line. */
 export function isWelcome(line: string): boolean {
   return line.startsWith("[SYSTEM] Welcome, ");
@@ -296,7 +303,7 @@ const MAX_LINE_LENGTH = 4 * 1024;
  * Whether a line from {@linkcode readLines} may have been cut because it was too
  * long. Such a line must be refused.
  */
-export function mayBeCut(line: string): boolean {
+export function mayHaveBeenCut(line: string): boolean {
   return line.length >= MAX_LINE_LENGTH;
 }
 

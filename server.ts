@@ -14,7 +14,7 @@
  *     1. The bytes 48 69 0a arrive. Alice's receive loop gets the line "Hi".
  *     2. The room appends "alice: Hi" to the log, as entry 7.
  *     3. At the end of this turn of the event loop, the log wakes the send loops.
- *     4. Those of Bob and Carol write "alice: Hi\n". Alice's skips her own entry.
+ *     4. Bob's and Carol's send loops write "alice: Hi\n". Alice's skips her own entry.
  *     5. When everybody has received entry 7, the log drops it.
  *
  * If Carol's connection is slow, only her send loop waits. The log remembers which
@@ -52,7 +52,7 @@ import {
   isConnectionError,
   isHttpRequest,
   MAX_MESSAGE_CHARS,
-  mayBeCut,
+  mayHaveBeenCut,
   nameKey,
   parsePort,
   readLines,
@@ -61,7 +61,7 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** Connections, with or without a name. One more is refused. */
+  /** Clients, with or without a name. One more is refused. Leaving ones do not count. */
   maxClients: number;
   /** Milliseconds that a client has to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
@@ -89,7 +89,7 @@ const DEFAULT_OPTIONS: ServerOptions = {
 
 // -------------------------------------------------------------------- the room
 
-/** Names in a list of members. The others are only counted. */
+/** A list of members shows at most this many names. The others are only counted. */
 const MAX_LISTED_NAMES = 20;
 /** How long a client may take to receive what is left, and to close its side. */
 const DRAIN_TIMEOUT_MS = 1_000;
@@ -98,16 +98,17 @@ const DRAIN_TIMEOUT_MS = 1_000;
  * The room knows who is here, and decides what happens to each line. Until a client
  * has a name, each line is a request for a name. After that, it is a message.
  *
- * A connection ends in one of three ways:
+ * A connection ends in one of two ways:
  *
  *     end of input, shutdown, no name …    `#disconnect`, and then `#close`
- *     the receiver is stalled              `#close` at once
- *     the connection is broken             `#handleError`; then its input ends, too
+ *     a stalled receiver, a bug            `#close` at once
+ *
+ * If a connection is broken, its input ends, too.
  */
 class Room {
   readonly #clients = new Set<Client>(); // All clients that are not closed.
-  readonly #members = new Map<string, Client>(); // The key is that of the name.
-  readonly #log = new Log((entry) => this.#flowControl.discharge(entry));
+  readonly #members = new Map<string, Client>(); // The keys come from `nameKey`.
+  readonly #log = new Log();
   readonly #flowControl: FlowControl;
   readonly #connectionClosed = new Condition();
   #isShuttingDown = false;
@@ -128,7 +129,7 @@ class Room {
     );
     this.#clients.add(client);
     try {
-      conn.setNoDelay(true); // The kernel need not batch lines, because the log does.
+      conn.setNoDelay(true); // The kernel must not hold lines back to batch them: the log does.
       conn.setKeepAlive(true); // If the peer vanishes, reads fail after some hours.
       this.#greet(client);
       for await (const line of readLines(conn)) {
@@ -148,7 +149,7 @@ class Room {
     this.#close(client);
   }
 
-  /** Asks for a name, if there is room for one more client. */
+  /** Asks for a name, unless the chat is full. */
   #greet(client: Client): void {
     if (this.#isShuttingDown) {
       return this.#disconnect(client, announcements.shutdown);
@@ -191,32 +192,30 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
+    // It subscribes after its own join, and so does not receive it.
     client.sendBatches(this.#log.subscribe(client));
   }
 
   /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
-    if (mayBeCut(line) || hasMoreCharsThan(MAX_MESSAGE_CHARS, text)) {
+    if (mayHaveBeenCut(line) || hasMoreCharsThan(MAX_MESSAGE_CHARS, text)) {
+      // The send loop is the only writer to a member's socket. So even an answer to
+      // one member goes through the log.
       const answer = announcements.messageTooLong;
-      this.#append({ line: answer, sender, onlyForSender: true });
+      this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
       const message = formatMessage(sender.name, text);
-      this.#append({ line: message, sender });
+      this.#log.append({ line: message, sender });
       if (!this.options.quiet) this.options.print(`📨 ${message}`);
     }
   }
 
   /** Broadcasts that somebody has joined or left, and prints who is here now. */
   #announce(line: string): void {
-    this.#append({ line });
+    this.#log.append({ line });
     this.options.print(line);
     this.options.print(`📊 ${this.#listUsers()}`);
-  }
-
-  #append(entry: Entry): void {
-    this.#flowControl.charge(entry);
-    this.#log.append(entry);
   }
 
   #listUsers(): string {
@@ -234,7 +233,6 @@ class Room {
    */
   #disconnect(client: Client, lastLine?: string): void {
     if (client.state === "leaving" || client.state === "closed") return;
-    this.#log.stopAtEnd(client);
     this.#removeMember(client);
     client.state = "leaving";
     client.setTimer(DRAIN_TIMEOUT_MS, () => this.#close(client));
@@ -245,7 +243,6 @@ class Room {
   /** Closes a connection at once. What has not been sent yet is lost. */
   #close(client: Client): void {
     if (client.state === "closed") return;
-    this.#log.unsubscribe(client);
     this.#removeMember(client);
     client.state = "closed";
     client.clearTimer();
@@ -257,17 +254,17 @@ class Room {
   /** Removes a client from the members, if it is one, and frees its name. */
   #removeMember(client: Client): void {
     if (client.state !== "member") return;
+    this.#log.unsubscribe(client);
     this.#members.delete(nameKey(client.name));
     if (!this.#isShuttingDown) this.#announce(announcements.left(client.name));
   }
 
   /**
-   * Handles an error of one connection. If it is broken, nothing more can be sent,
-   * but what the client sent before is still read, up to the end of its input. Any
-   * other error is a bug: it is reported, and the connection is closed.
+   * Handles an error of one connection. If it is broken, nothing more can be sent.
+   * But what the client sent before is still read, up to the end of its input, and
+   * then the receive loop disconnects it. Any other error is a bug.
    */
   #handleError(client: Client, error: unknown): void {
-    this.#log.unsubscribe(client);
     if (isConnectionError(error)) return;
     this.options.warn(`Closing a connection because of a bug: ${error}`);
     this.#close(client);
@@ -321,6 +318,7 @@ type State = "new" | "member" | "leaving" | "closed";
 class Client {
   state: State = "new";
   name = ""; // A member has a name.
+  undeliveredSize = 0; // characters that it has sent and that the log still holds
   checksWithoutProgress = 0; // `FlowControl` counts it up, and a successful write resets it.
   #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
   #lastSend = Promise.resolve();
@@ -410,13 +408,18 @@ function oncePerTurn(work: () => void): () => void {
 
 // --------------------------------------------------------------------- the log
 
+/** An entry counts as at least this many characters: even a short one takes memory. */
+const MIN_ENTRY_SIZE = 128;
 /** Characters that are written at once. More than this is hardly faster. */
 const MAX_BATCH_LENGTH = 128 * 1024;
 
 /** A line, for all members but its sender, or for its sender only. */
 type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
-/** The entries from `offset` up to, but not including, `nextOffset`, as bytes. */
+/**
+ * The entries from `offset` up to, but not including, `nextOffset`, as bytes. Entries
+ * that are not for its receiver are left out.
+ */
 type Batch = {
   offset: number;
   nextOffset: number;
@@ -450,6 +453,7 @@ class Log {
   readonly entriesDropped = new Condition();
   start = 0;
   end = 0;
+  size = 0; // in characters, as `sizeOf` counts them
   #entries: Entry[] = [];
   readonly #entriesAppended = new Condition();
   readonly #scheduleFlush = oncePerTurn(() =>
@@ -458,12 +462,10 @@ class Log {
   readonly #scheduleTrim = oncePerTurn(() => this.#trim());
   #lastBatch?: Batch; // the batch that was made last, for whoever can share it
 
-  /** @param onDrop is called for each entry that everybody has received. */
-  constructor(readonly onDrop: (entry: Entry) => void) {}
-
   append(entry: Entry): void {
     this.#entries.push(entry);
     this.end++;
+    this.#addSize(entry, sizeOf(entry));
     this.#scheduleFlush();
     this.#scheduleTrim(); // This is needed when nobody is subscribed.
   }
@@ -476,36 +478,31 @@ class Log {
   }
 
   async *#read(subscription: Subscription): AsyncGenerator<Uint8Array> {
-    while (subscription.offset < subscription.stopOffset) {
-      if (subscription.offset === this.end) {
-        await this.#entriesAppended.wait();
-        continue;
+    try {
+      while (subscription.offset < subscription.stopOffset) {
+        if (subscription.offset === this.end) {
+          await this.#entriesAppended.wait();
+        } else {
+          const { bytes, nextOffset } = this.#nextBatch(subscription);
+          yield bytes; // The send loop asks for more when it has written these.
+          subscription.offset = nextOffset;
+          this.#scheduleTrim();
+        }
       }
-      const { bytes, nextOffset } = this.#nextBatch(subscription);
-      yield bytes; // The send loop asks for more when it has written these.
-      subscription.offset = nextOffset;
+    } finally {
+      // This is also reached if a write fails. From now on, nobody waits for this
+      // receiver.
+      this.subscriptions.delete(subscription.client);
       this.#scheduleTrim();
     }
-    this.unsubscribe(subscription.client);
   }
 
-  /** The receiver still receives the entries that exist now, but no others. */
-  stopAtEnd(client: Client): void {
-    this.#stopAt(this.end, client);
-  }
-
-  /** The receiver receives nothing more, and nobody waits for it any more. */
+  /** The client still receives the entries that exist now, but no others. */
   unsubscribe(client: Client): void {
-    this.#stopAt(0, client);
-    this.subscriptions.delete(client);
-  }
-
-  #stopAt(offset: number, client: Client): void {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
-    subscription.stopOffset = offset;
-    this.#scheduleFlush();
-    this.#scheduleTrim();
+    subscription.stopOffset = this.end;
+    this.#scheduleFlush(); // If its send loop waits for entries, it has to end.
   }
 
   /** Drops the entries that everybody has received. */
@@ -515,9 +512,14 @@ class Log {
       newStart = Math.min(newStart, offset);
     }
     const dropped = this.#entries.splice(0, newStart - this.start);
-    dropped.forEach(this.onDrop);
+    for (const entry of dropped) this.#addSize(entry, -sizeOf(entry));
     this.start = newStart;
     this.entriesDropped.notifyAll();
+  }
+
+  #addSize({ sender }: Entry, size: number): void {
+    this.size += size;
+    if (sender) sender.undeliveredSize += size;
   }
 
   /**
@@ -549,6 +551,10 @@ class Log {
   }
 }
 
+function sizeOf({ line }: Entry): number {
+  return Math.max(line.length, MIN_ENTRY_SIZE);
+}
+
 function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
   return onlyForSender ? sender === receiver : sender !== receiver;
 }
@@ -557,11 +563,9 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 
 /** A sender with more undelivered characters than this has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
-/** An entry costs at least this many characters: even a short one takes memory. */
-const MIN_ENTRY_SIZE = 128;
-/** If the log holds more characters than this, its senders share this equally. */
+/** If the log holds more characters than this, all members share this equally. */
 const SHARED_QUOTA = 4 * 1024 * 1024;
-/** If the log holds more characters, the slowest receivers are disconnected. */
+/** If the log holds more characters than this, the slowest receivers are disconnected. */
 const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
 const STALL_CHECK_INTERVAL_MS = 100;
@@ -571,8 +575,8 @@ const STALL_CHECK_INTERVAL_MS = 100;
  *
  * An example. Alice sends 2,000 short lines at once, and Carol accepts no data:
  *
- *     1. Each line is charged to Alice, with 128 characters. After 1,025 lines, more
- *        than MAX_UNDELIVERED is undelivered, and Alice's receive loop waits.
+ *     1. Each line counts as 128 characters. After 1,025 lines, more than
+ *        MAX_UNDELIVERED is undelivered, and Alice's receive loop waits.
  *     2. Alice's socket is not read. When its buffer is full, TCP stops Alice.
  *     3. If Carol accepts data again and receives these lines, the log drops them,
  *        and Alice's receive loop continues. No line is lost.
@@ -584,42 +588,21 @@ const STALL_CHECK_INTERVAL_MS = 100;
 class FlowControl {
   readonly #log: Log;
   readonly #maxChecks: number;
-  readonly #close: (receiver: Client) => void;
-  readonly #undelivered = new Map<Client | undefined, number>(); // by sender
+  readonly #close: (client: Client) => void;
   readonly #awaitedOffsets = new Map<Client, number>(); // by the sender that waits
   readonly #timer = setInterval(
-    () => this.#closeStalled(),
+    () => this.#checkReceivers(),
     STALL_CHECK_INTERVAL_MS,
   );
-  #logSize = 0;
 
   constructor(
     log: Log,
     stallTimeoutMs: number,
-    close: (receiver: Client) => void,
+    close: (client: Client) => void,
   ) {
     this.#log = log;
-    // Timers are always a little late, so one check fewer takes about as long.
-    const checks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS) - 1;
-    this.#maxChecks = Math.max(1, checks);
+    this.#maxChecks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS);
     this.#close = close;
-  }
-
-  /** Charges an entry to its sender. */
-  charge(entry: Entry): void {
-    this.#addCost(entry, sizeOf(entry));
-  }
-
-  /** Ends the charge for an entry that everybody has received. */
-  discharge(entry: Entry): void {
-    this.#addCost(entry, -sizeOf(entry));
-  }
-
-  #addCost({ sender }: Entry, cost: number): void {
-    this.#logSize += cost;
-    const undelivered = (this.#undelivered.get(sender) ?? 0) + cost;
-    if (undelivered > 0) this.#undelivered.set(sender, undelivered);
-    else this.#undelivered.delete(sender);
   }
 
   /**
@@ -627,8 +610,7 @@ class FlowControl {
    * what the log holds now.
    */
   async waitForReceivers(sender: Client): Promise<void> {
-    const undelivered = this.#undelivered.get(sender) ?? 0;
-    if (undelivered <= this.#quota()) return;
+    if (sender.undeliveredSize <= this.#quota()) return;
     const awaitedOffset = this.#log.end;
     this.#awaitedOffsets.set(sender, awaitedOffset);
     while (this.#log.start < awaitedOffset && sender.state === "member") {
@@ -638,9 +620,14 @@ class FlowControl {
   }
 
   #quota(): number {
-    if (this.#logSize <= SHARED_QUOTA) return MAX_UNDELIVERED;
+    if (this.#log.size <= SHARED_QUOTA) return MAX_UNDELIVERED;
     const share = SHARED_QUOTA / this.#log.subscriptions.size;
     return Math.min(MAX_UNDELIVERED, share);
+  }
+
+  #checkReceivers(): void {
+    this.#closeStalled();
+    if (this.#log.size > MAX_LOG_SIZE) this.#closeSlowest();
   }
 
   /**
@@ -655,12 +642,10 @@ class FlowControl {
     const awaitedOffset = this.#highestAwaitedOffset();
     for (const { client, offset } of this.#log.subscriptions.values()) {
       const isAwaited = offset < awaitedOffset;
-      client.checksWithoutProgress = isAwaited
-        ? client.checksWithoutProgress + 1
-        : 0;
+      if (isAwaited) client.checksWithoutProgress++;
+      else client.checksWithoutProgress = 0;
       if (client.checksWithoutProgress >= this.#maxChecks) this.#close(client);
     }
-    if (this.#logSize > MAX_LOG_SIZE) this.#closeSlowest();
   }
 
   #highestAwaitedOffset(): number {
@@ -681,10 +666,6 @@ class FlowControl {
   stop(): void {
     clearInterval(this.#timer);
   }
-}
-
-function sizeOf({ line }: Entry): number {
-  return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
 // -------------------------------------------------------- accepting connections
@@ -752,6 +733,8 @@ export function startServer(
 
 // --------------------------------------------------------- the server's own output
 
+/** How long the last lines may take to be printed when the server stops. */
+const PRINT_TIMEOUT_MS = 1_000;
 /** Lines that wait to be printed. If there are more, they are dropped and counted. */
 const MAX_UNPRINTED_LINES = 16 * 1024;
 
@@ -855,7 +838,9 @@ function parseOptions(args: string[]) {
   const port = parsePort(portText);
   const maxClients = flags["max-clients"];
   if (port === undefined) throw wrongArgument(`Wrong port "${portText}"`);
-  if (extra) throw wrongArgument(`Unexpected argument "${extra}"`);
+  if (extra !== undefined) {
+    throw wrongArgument(`Unexpected argument "${extra}"`);
+  }
   if (!flags.host) throw wrongArgument("Missing address after --host");
   if (!/^[1-9]\d{0,5}$/.test(maxClients)) {
     throw wrongArgument(`Wrong --max-clients "${maxClients}"`);
@@ -924,7 +909,7 @@ async function run(args: string[]): Promise<void> {
     output.waitUntilPrinted(),
     warnings.waitUntilPrinted(),
   ]);
-  await Promise.race([allPrinted, sleep(DRAIN_TIMEOUT_MS)]);
+  await Promise.race([allPrinted, sleep(PRINT_TIMEOUT_MS)]);
 }
 
 async function main(): Promise<void> {

@@ -27,7 +27,7 @@
  *
  *   - `sendLine` waits until the send loop has ended, and that is when the member
  *     leaves. So the answer has to be an entry of the log. It then has a place among
- *     the messages, and it is charged to the asker: asking without end is no way to
+ *     the messages, and it counts against the asker: asking without end is no way to
  *     fill the server's memory.
  *   - There are entries already that only one member receives.
  *

@@ -33,7 +33,7 @@
  *   - A function runs until its next `await`. If there is none between two changes,
  *     nobody sees the one without the other.
  *   - Nobody receives their own entries, and `/nick` in an endless loop must make its
- *     sender wait, like messages do. So who is charged for the line that all receive?
+ *     sender wait, like messages do. So against whom does the line count that all receive?
  *
  *     deno task learn 20
  *     deno test tests/exercises/20_nick.ts

@@ -32,7 +32,7 @@
  *   - Receivers at the same offset share a `Batch`, unless one of them must receive
  *     other bytes. `#nextBatch` finds that out with `senders`. Who else must receive
  *     other bytes now?
- *   - If alice fills up bob's buffers, who waits? Somebody is charged for each entry.
+ *   - If alice fills up bob's buffers, who waits? Each entry counts against somebody.
  *   - Some characters are sent, but cannot be seen: U+200B, for example. `sanitize`
  *     knows them.
  *

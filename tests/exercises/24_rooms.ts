@@ -26,7 +26,7 @@
  * command. `/join` alone leads back to the lobby.
  *
  * First rung: announce and refuse. All members still receive all messages. Then the
- * first three tests are green, and the last one, if the mover is charged.
+ * first three tests are green, and the last one, if the lines count against the mover.
  *
  * Begin in server.ts at `#say`, where a line becomes a message. After the first rung,
  * go to `isFor` and `#makeBatch`: there it is decided who receives an entry.
@@ -37,7 +37,7 @@
  *     it much later, when it has moved to another room. So where was it, at that
  *     offset? The log holds who has moved, too.
  *   - Nobody receives their own entries, and `/join` in an endless loop must make its
- *     sender wait, like messages do. So who is charged for the line that all receive?
+ *     sender wait, like messages do. So against whom does the line count that all receive?
  *   - Members in different rooms cannot share a `Batch`. What does your way cost for
  *     each message, and for each room? There is more than one good way.
  *

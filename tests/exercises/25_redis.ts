@@ -45,7 +45,7 @@
  *   - One order needs one place. If each server appended the lines of its own members
  *     at once, alice would see her line before that of bob, and bob his before hers.
  *     So a server only publishes, and appends what Redis sends back, also what its own
- *     members said. What calls `#append` now, and what will?
+ *     members said. What calls `append` now, and what will?
  *   - Commands need not wait for earlier replies, because replies come in the order of
  *     the commands. But if nobody ever waits, a flood fills the memory.
  *   - Redis can end, or send nothing for 2 seconds. Then there is no order: nobody
