@@ -14,7 +14,7 @@
  * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
  * presses, and shows each line that comes in above the line that is being typed.
  *
- * Only `main` exits. Every other function returns, or throws, how it has ended.
+ * Only `main` exits. Every other function returns how it has ended, or throws an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -76,7 +76,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
 /** It is long, because a server makes a member wait while receivers are slow. */
 const SEND_TIMEOUT_MS = 60_000;
 
-/** Whoever types this leaves. It is not sent. In a pipe, only a member can do so. */
+/** The user types this to leave. In a pipe, the first line is always a name. */
 const QUIT = /^\s*\/?quit\s*$/;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
@@ -120,7 +120,7 @@ export function chat(
 class Conversation {
   #isMember = false;
   #allSent = false;
-  #answered = Promise.withResolvers<void>(); // to the name that was sent last
+  #answered = Promise.withResolvers<void>(); // by the server, about the last name
   readonly #ended = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() => this.#end(1, SERVER_SILENT));
 
@@ -150,7 +150,7 @@ class Conversation {
       this.#silence.pause(); // Now the client waits for its own output.
       await this.options.output.show(line);
       this.#silence.resume();
-      if (!this.#isMember) this.#readAnswer(line);
+      if (!this.#isMember) this.#checkAnswer(line);
       lastLine = line;
     }
     if (this.#allSent) this.#end(0);
@@ -160,17 +160,17 @@ class Conversation {
 
   /** The pipeline out. Each line is sent before the next one is read. */
   async #send(): Promise<void> {
-    // Without `preventCancel`, `break` would cancel the input, and wait for its read.
+    // Without `preventCancel`, `break` would wait until the input has one more line.
     const lines = this.options.input.values({ preventCancel: true });
     try {
       for await (const line of lines) {
         if (this.#isMember && QUIT.test(line)) break;
-        this.#silence.allow(this.#timeoutMs);
+        this.#silence.setLimit(this.#timeoutMs);
         if (this.#isMember) await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.allow(Infinity); // Now nothing is expected of the server.
+        this.#silence.setLimit(Infinity); // Now nothing is expected of the server.
       }
-      this.#silence.allow(this.#timeoutMs);
+      this.#silence.setLimit(this.#timeoutMs);
       this.#allSent = true;
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
     } catch (error) {
@@ -187,7 +187,7 @@ class Conversation {
   }
 
   /** Checks whether a line from the server is the answer to a name. */
-  #readAnswer(line: string): void {
+  #checkAnswer(line: string): void {
     const refusal = parseRefusal(line);
     if (refusal && !this.options.canTryAgain) {
       return this.#end(1, `Cannot join: ${refusal} Choose another name.`);
@@ -239,7 +239,7 @@ class SilenceDetector {
   constructor(readonly onTooLong: () => void) {}
 
   /** From now on, the server may be silent for this long. */
-  allow(maxSilenceMs: number): void {
+  setLimit(maxSilenceMs: number): void {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
   }
@@ -364,7 +364,7 @@ async function runTerminal(conn: Deno.TcpConn, name?: string): Promise<Ending> {
 class Terminal implements Output {
   #isMember = false;
   #hasLeft = false;
-  readonly #unsent: string[] = []; // The first of these lines is being sent.
+  readonly #pendingLines: string[] = []; // The first one is being sent.
   #moreTyped = Promise.withResolvers<void>();
   // readline edits the line that is being typed. `#handleKey` gives it the keys.
   readonly #keys = new PassThrough();
@@ -376,7 +376,7 @@ class Terminal implements Output {
   readonly #screen = new Screen(this.#readline, NAME_PROMPT);
 
   constructor(readonly name?: string) {
-    if (name !== undefined) this.#unsent.push(name);
+    if (name !== undefined) this.#pendingLines.push(name);
     this.#readline.on("line", (line) => this.#handleLine(line));
     this.#readline.on("history", (lines) => {
       if (!this.#isMember) lines.shift(); // Arrow up must bring back no names.
@@ -417,7 +417,7 @@ class Terminal implements Output {
       return this.remark(MESSAGE_TOO_LONG); // The user can shorten the line.
     }
     correctCursorRow(this.#readline);
-    // readline measures the whole line after each key, so a paste is one key.
+    // readline measures the whole line after each key. So it gets a paste at once.
     if (key.length >= MIN_PASTE_LENGTH) this.#readline.write(key);
     else this.#keys.emit("data", key);
   }
@@ -426,7 +426,7 @@ class Terminal implements Output {
     this.#screen.draw();
     // A person who types "quit" when asked for a name wants to leave, too.
     if (QUIT.test(line)) return this.#leave();
-    this.#unsent.push(line);
+    this.#pendingLines.push(line);
     this.#moreTyped.resolve();
   }
 
@@ -435,13 +435,13 @@ class Terminal implements Output {
     this.#moreTyped.resolve();
   }
 
-  /** Yields what was typed. A line has been sent when the next one is asked for. */
+  /** Yields the lines that were typed. Asking for the next one means: this one was sent. */
   async *typedLines(): AsyncGenerator<string> {
     while (true) {
-      const line = this.#unsent[0];
+      const line = this.#pendingLines[0];
       if (line !== undefined) {
         yield line;
-        this.#unsent.shift();
+        this.#pendingLines.shift();
       } else if (!this.#hasLeft) {
         await this.#moreTyped.promise;
         this.#moreTyped = Promise.withResolvers();
@@ -457,7 +457,7 @@ class Terminal implements Output {
     this.#screen.print(decorate(line));
     if (this.#isMember) return;
     if (isWelcome(line)) this.#join();
-    // These lines were typed as messages. None of them must become the next name.
+    // Lines that still wait were typed as messages. None must become the next name.
     if (parseRefusal(line)) this.#dropUnsent();
   }
 
@@ -472,9 +472,9 @@ class Terminal implements Output {
   }
 
   #dropUnsent(): void {
-    // Until the user is a member, the first line is a name that was sent.
+    // Before the user is a member, the first line is a name, and it has been sent.
     const firstUnsent = this.#isMember ? 0 : 1;
-    for (const line of this.#unsent.splice(firstUnsent)) {
+    for (const line of this.#pendingLines.splice(firstUnsent)) {
       this.remark(`Not sent: ${line}`);
     }
   }
@@ -668,9 +668,11 @@ function parseOptions(args: string[]) {
   return { help: flags.help, name: flags.name, words: flags._.map(String) };
 }
 
-/** An IPv6 address in brackets, a name or address without colons, or an IPv6 address. */
-const HOST = "\\[\\S+\\]|[^\\s:]+|\\S*:\\S*:\\S*";
-const ADDRESS = new RegExp(`^(?<host>${HOST})(?:[ :](?<port>[^\\s:]*))?$`);
+const IN_BRACKETS = "\\[\\S+\\]"; // for example [::1]
+const WITHOUT_COLON = "[^\\s:]+"; // for example localhost or 127.0.0.1
+const IPV6 = "(?!\\[)\\S*:\\S*:\\S*"; // for example ::1
+const HOST = `(?<host>${IN_BRACKETS}|${WITHOUT_COLON}|${IPV6})`;
+const ADDRESS = new RegExp(`^${HOST}(?:[ :](?<port>[^\\s:]*))?$`);
 
 /** Parses `host`, `host port` or `host:port`. */
 function parseAddress(words: string[]): { hostname: string; port: number } {

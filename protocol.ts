@@ -296,7 +296,7 @@ export function parseRefusal(line: string): string | undefined {
 
 // --------------------------------------------------------- limits and fairness
 
-/** A line with more UTF-16 units than this may be cut. */
+/** A line with this many UTF-16 units, or more, may have been cut. */
 const MAX_LINE_LENGTH = 4 * 1024;
 
 /**
@@ -322,8 +322,8 @@ async function* cutLongLines(
     if (lineLength <= MAX_LINE_LENGTH) {
       yield text;
     } else {
-      // Only text beyond the limit is thrown away. So the line still looks too long
-      // when a `\r` at its end has been removed.
+      // More than MAX_LINE_LENGTH units have been passed on. So the line still looks
+      // too long when TextLineStream has removed a `\r` at its end.
       await waitInBulkQueue();
       if (hasNewline) yield text.slice(newline);
     }
@@ -370,10 +370,10 @@ let queuedTurns = 0;
 
 /** Resolves one turn of the event loop after everything that is already queued. */
 function waitInBulkQueue(): Promise<void> {
-  // As long as `setImmediate` keeps the event loop busy, Deno looks at its sockets
-  // only once in about 60 turns. A timer makes it look at once.
+  // If each turn schedules the next one, Deno looks at its sockets only once in about
+  // 60 turns. A timer makes it look at once.
   queuedTurns++;
-  const pause = queuedTurns % TURNS_PER_POLL === 0 ? () => sleep(0) : nextTurn;
-  queueTail = queueTail.then(() => pause());
+  const isPollDue = queuedTurns % TURNS_PER_POLL === 0;
+  queueTail = queueTail.then(() => isPollDue ? sleep(0) : nextTurn());
   return queueTail;
 }

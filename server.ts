@@ -22,8 +22,8 @@
  * receive loop waits, too: that is back-pressure.
  *
  * There is one thread and there are no locks: a function runs until its next
- * `await`, and only then can another one continue. In one turn, the event loop runs
- * everything that can continue. Then it looks for new input.
+ * `await`, and only then can another one continue. One turn of the event loop runs
+ * everything that can continue. Between turns, the loop looks for new input.
  *
  * The terms:
  *
@@ -91,7 +91,7 @@ const DEFAULT_OPTIONS: ServerOptions = {
 
 /** A list of members shows at most this many names. The others are only counted. */
 const MAX_LISTED_NAMES = 20;
-/** How long a client may take to receive what is left, and to close its side. */
+/** How long a leaving client may take to receive what is left, and to close its side. */
 const DRAIN_TIMEOUT_MS = 1_000;
 
 /**
