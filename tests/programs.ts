@@ -205,7 +205,7 @@ export class Server extends Program {
     return await this.ends();
   }
 
-  /** Everybody hangs up, and it does not outlive the test. */
+  /** Everybody disconnects, and it does not outlive the test. */
   override async [Symbol.asyncDispose](): Promise<void> {
     for (const person of this.#people) person.closes();
     await super[Symbol.asyncDispose]();

@@ -53,7 +53,7 @@ function numberedLines(count: number): string[] {
   return Array.from({ length: count }, (_, n) => `line ${n}`);
 }
 
-/** Sends lines. When the receiver has got them, they have reached the server. */
+/** Sends lines. When the receiver has received them, they have reached the server. */
 async function tell(receiver: Person, sender: Person, ...lines: string[]) {
   await sender.sends(...lines);
   await receiver.receives(...lines.map((line) => `${sender.name}: ${line}`));
