@@ -190,9 +190,9 @@ export function nameKey(name: string): string {
 }
 
 /**
- * Whether a line begins an HTTP request. Any web page could make a browser on this
- * network send one to the chat, and so could say something in the room. If the line
- * was too long, the HTTP version at its end may have been cut off.
+ * Whether a line begins an HTTP request. Any web page can make a browser send
+ * one to the chat. That page could then write in the room. If the line was too long,
+ * the HTTP version at its end may have been cut off.
  */
 export function isHttpRequest(line: string): boolean {
   const pattern = mayHaveBeenCut(line)
@@ -336,11 +336,9 @@ async function* cutLongLines(
 const MAX_LINES_PER_TURN = 1_024;
 /** A connection that sends a chunk of this many UTF-16 units, or more, has to queue. */
 const MIN_BULK_LENGTH = 4 * 1024;
-/** At most {@linkcode MAX_LINES_PER_TURN} lines, or text without a newline. */
-const PART_PATTERN = new RegExp(
-  `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}|[^\n]+`,
-  "g",
-);
+const SOME_LINES = `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}`;
+const TEXT_WITHOUT_NEWLINE = "[^\n]+";
+const PART_PATTERN = new RegExp(`${SOME_LINES}|${TEXT_WITHOUT_NEWLINE}`, "g");
 
 /**
  * Stage 3: fairness. One thread serves all connections, and a chunk of 64 KiB may

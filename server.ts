@@ -61,7 +61,7 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** Clients, with or without a name. One more is refused. Leaving ones do not count. */
+  /** Clients, with or without a name. Further clients are refused. Leaving ones do not count. */
   maxClients: number;
   /** Milliseconds that a client has to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
@@ -154,7 +154,7 @@ class Room {
     if (this.#isShuttingDown) {
       return this.#disconnect(client, announcements.shutdown);
     }
-    if (this.count("new", "member") > this.options.maxClients) {
+    if (this.countClients("new", "member") > this.options.maxClients) {
       return this.#disconnect(client, announcements.chatFull);
     }
     client.sendLine(announcements.enterName(client.conn.remoteAddr.port));
@@ -200,8 +200,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (mayHaveBeenCut(line) || hasMoreCharsThan(MAX_MESSAGE_CHARS, text)) {
-      // The send loop is the only writer to a member's socket. So even an answer to
-      // one member goes through the log.
+      // `sendLine` would wait until the send loop ends. So even an answer to one member
+      // goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
@@ -270,8 +270,8 @@ class Room {
     this.#close(client);
   }
 
-  /** Counts the connections that are in one of these states. */
-  count(...states: State[]): number {
+  /** Counts the clients that are in one of these states. */
+  countClients(...states: State[]): number {
     let count = 0;
     for (const { state } of this.#clients) {
       if (states.includes(state)) count++;
@@ -427,7 +427,7 @@ type Batch = {
   bytes: Uint8Array;
 };
 
-/** How far one receiver has got. */
+/** How far one receiver is. */
 class Subscription {
   stopOffset = Infinity; // It receives the entries before this one.
   constructor(readonly client: Client, public offset: number) {}
@@ -467,17 +467,17 @@ class Log {
     this.end++;
     this.#addSize(entry, sizeOf(entry));
     this.#scheduleFlush();
-    this.#scheduleTrim(); // This is needed when nobody is subscribed.
+    this.#scheduleTrim(); // Without receivers, only this drops entries.
   }
 
   /** Yields everything that is appended from now on, as bytes for one receiver. */
   subscribe(client: Client): AsyncGenerator<Uint8Array> {
     const subscription = new Subscription(client, this.end);
     this.subscriptions.set(client, subscription);
-    return this.#read(subscription);
+    return this.#batchesFor(subscription);
   }
 
-  async *#read(subscription: Subscription): AsyncGenerator<Uint8Array> {
+  async *#batchesFor(subscription: Subscription): AsyncGenerator<Uint8Array> {
     try {
       while (subscription.offset < subscription.stopOffset) {
         if (subscription.offset === this.end) {
@@ -502,7 +502,7 @@ class Log {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
-    this.#scheduleFlush(); // If its send loop waits for entries, it has to end.
+    this.#scheduleFlush(); // If its send loop waits for entries, it has to see `stopOffset`.
   }
 
   /** Drops the entries that everybody has received. */
@@ -523,8 +523,9 @@ class Log {
   }
 
   /**
-   * The next entries for one receiver. Most receivers need the same ones. So all
-   * receivers at the same offset share a batch, unless they sent a part of it.
+   * Returns the next entries for one receiver. Most receivers need the same ones, so a
+   * batch is shared: if Bob and Carol both need entry 7 next, they write the same bytes.
+   * Alice cannot share them if she has sent one of these entries herself.
    */
   #nextBatch({ client, offset, stopOffset }: Subscription): Batch {
     const last = this.#lastBatch;
@@ -613,6 +614,7 @@ class FlowControl {
     if (sender.undeliveredSize <= this.#quota()) return;
     const awaitedOffset = this.#log.end;
     this.#awaitedOffsets.set(sender, awaitedOffset);
+    // If the sender leaves, it need not wait any more.
     while (this.#log.start < awaitedOffset && sender.state === "member") {
       await this.#log.entriesDropped.wait();
     }
@@ -694,9 +696,11 @@ async function acceptConnections(
 ): Promise<void> {
   let nextWarningAt = 0;
   for (let count = 1;; count++) {
-    // While newcomers are queued, `accept` alone would not let others continue.
+    // If connections are queued, `accept` resolves at once, and others are not served.
     if (count % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
-    while (room.count("leaving") >= MAX_LEAVING) await sleep(ACCEPT_RETRY_MS);
+    while (room.countClients("leaving") >= MAX_LEAVING) {
+      await sleep(ACCEPT_RETRY_MS);
+    }
     try {
       room.serve(await listener.accept());
     } catch (error) {
