@@ -118,15 +118,15 @@ async function loadResp(): Promise<Resp> {
   }
 }
 
-/** What arrives, in pieces of a given size. Then the connection ends. */
-function sourceOf(text: string, pieceSize = Infinity): Pick<Deno.Conn, "read"> {
+/** What arrives, in chunks of a given size. Then the connection ends. */
+function sourceOf(text: string, chunkSize = Infinity): Pick<Deno.Conn, "read"> {
   let bytes = new TextEncoder().encode(text);
   return {
     read: (buffer) => {
-      const piece = bytes.subarray(0, Math.min(pieceSize, buffer.length));
-      buffer.set(piece);
-      bytes = bytes.subarray(piece.length);
-      return Promise.resolve(piece.length > 0 ? piece.length : null);
+      const chunk = bytes.subarray(0, Math.min(chunkSize, buffer.length));
+      buffer.set(chunk);
+      bytes = bytes.subarray(chunk.length);
+      return Promise.resolve(chunk.length > 0 ? chunk.length : null);
     },
   };
 }
@@ -135,10 +135,10 @@ function sourceOf(text: string, pieceSize = Infinity): Pick<Deno.Conn, "read"> {
 async function assertReplies(
   text: string,
   expected: unknown[],
-  pieceSize?: number,
+  chunkSize?: number,
 ): Promise<void> {
   const { readReplies } = await loadResp();
-  const replies = readReplies(sourceOf(text, pieceSize));
+  const replies = readReplies(sourceOf(text, chunkSize));
   for (const reply of expected) {
     assertEquals((await replies.next()).value, reply, JSON.stringify(text));
   }
@@ -167,8 +167,8 @@ Deno.test("redis: a reply is complete wherever the network cuts it", async () =>
   const text =
     ":1\r\n*2\r\n$4\r\n👋\r\n+é\r\n$12\r\nhello\r\n+OK\r\n\r\n:2\r\n";
   const expected = [1, ["👋", "é"], "hello\r\n+OK\r\n", 2];
-  for (const pieceSize of [1, 2, 3, 5, 7]) {
-    await assertReplies(text, expected, pieceSize);
+  for (const chunkSize of [1, 2, 3, 5, 7]) {
+    await assertReplies(text, expected, chunkSize);
   }
 });
 
@@ -199,8 +199,8 @@ class Chat {
     this.#redis = command.spawn();
     const output = this.#redis.stdout.pipeThrough(new TextDecoderStream());
     let text = "";
-    for await (const piece of output) {
-      text += piece;
+    for await (const chunk of output) {
+      text += chunk;
       if (text.includes("Ready to accept")) return;
     }
     fail(`Redis does not start: ${text}`);
