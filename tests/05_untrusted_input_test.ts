@@ -122,7 +122,8 @@ Deno.test("untrusted input: a message with nothing to see is not broadcast", asy
   const [alice, bob] = await server.joinAll("alice", "bob");
   const zeroWidth = ["\u200b", "\u200d\u200c", "\ufeff", "\u00ad", "\u2060"];
   const likeSpaces = ["\u3000\u00a0", "\u3164", "\u2800", "\u115f \uffa0"];
-  for (const text of [...zeroWidth, ...likeSpaces]) {
+  const others = ["\u034f", "\u061c", "\u180e", "\ufe0f", "\u{e0061}"];
+  for (const text of [...zeroWidth, ...likeSpaces, ...others]) {
     await alice.sends(text, "here I am");
     await bob.receives("alice: here I am");
   }

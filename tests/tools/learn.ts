@@ -4,13 +4,13 @@
  *     deno task learn         shows what to do; begins the course if there is no lab/
  *     deno task learn next    checks the step, and goes on to the next one
  *     deno task learn hint    shows the next hint
- *     deno task learn show    shows the official change (`show 9.2`: of step 9.2)
- *     deno task learn take    makes the official change
- *     deno task learn 9.2     begins at step 9.2 with the official program before it
+ *     deno task learn show    shows our change (`show 9.2`: of step 9.2)
+ *     deno task learn take    makes our change
+ *     deno task learn 9.2     begins at step 9.2 with our program of the step before
  *     deno task learn 9       begins at the first step of lesson 9
  *     deno task learn 19      begins exercise 19
  *
- * Nothing outside `lab/` is touched. If a program of yours is replaced there, a copy
+ * Nothing outside `lab/` changes. If a program of yours is replaced there, a copy
  * of it is kept in `lab/kept.1/`, `lab/kept.2/` and so on.
  */
 
@@ -96,7 +96,7 @@ function goTo(step: Step): void {
   writeState({ step, shownHints: 0 });
 }
 
-/** Puts an official program into the lab. A program of the learner's own is kept. */
+/** Puts one of our programs into the lab. A program of the learner's own is kept. */
 function replaceProgram(program: Program): void {
   const old = readProgram(LAB);
   const official = course.all.flatMap((step) => [step.before, step.after]);
@@ -138,8 +138,8 @@ function showPage(step: Step): void {
     [`deno test -A ${step.tests}`]: "runs the tests (also with --watch)",
     "deno task learn next": "checks the step, and goes on to the next one",
     "deno task learn hint": "shows a hint",
-    "deno task learn show": "shows the official change",
-    "deno task learn take": "makes the official change",
+    "deno task learn show": "shows our change",
+    "deno task learn take": "makes our change",
   };
   const width = Math.max(...Object.keys(commands).map((it) => it.length));
   for (const [command, effect] of Object.entries(commands)) {
@@ -181,7 +181,7 @@ function showHint({ step, shownHints }: State): void {
     hints.forEach((hint, n) => console.log(`Hint ${n + 1}: ${hint}`));
   }
   console.log(
-    "\nThere are no more hints. To see the official change: " +
+    "\nThere are no more hints. To see our change: " +
       "deno task learn show",
   );
 }
@@ -248,11 +248,11 @@ function isGreen({ failed, trouble }: Result): boolean {
   return failed.size === 0 && trouble === undefined;
 }
 
-/** Compares the learner's program with the official ones. */
+/** Compares the learner's program with ours. */
 function compareWithOfficial(step: Step): void {
   const program = readProgram(LAB);
   if (isSame(program, step.after)) return;
-  console.log(`The official change: deno task learn show ${step.number}`);
+  console.log(`Our change: deno task learn show ${step.number}`);
   const following = stepAfter(step);
   const isUnchanged = isSame(program, step.before);
   if (isUnchanged && following !== undefined) {
@@ -317,20 +317,20 @@ function shorten(text: string, maxLines: number): string {
 
 // --------------------------------------------------------------- command line
 
-/** Makes the official change. */
+/** Makes our change. */
 function take(step: Step): void {
   replaceProgram(step.after);
-  console.log(`lab/ now has the official program after ${step.name}.`);
+  console.log(`lab/ now has our program after ${step.name}.`);
   console.log("Read it, run the tests, then: deno task learn next");
 }
 
-/** Begins at a step, with the official program before it. */
+/** Begins at a step, with our program of the step before. */
 function begin(step: Step): void {
   Deno.mkdirSync(LAB, { recursive: true });
   replaceProgram(step.before);
   goTo(step);
-  console.log(`lab/ now has the official program before ${step.name}.`);
-  console.log("Nothing outside lab/ is touched.\n");
+  console.log(`lab/ now has our program before ${step.name}.`);
+  console.log("Nothing outside lab/ changes.\n");
   showPage(step);
 }
 
