@@ -2,14 +2,15 @@
  * Lesson 8: slow receivers.
  *
  * Some receiver is always slower than the sender: its network is bad, or its program
- * reads nothing, because a laptop was closed. TCP accepts a few megabytes for such a
- * receiver. Then `write` waits, perhaps for hours. If a server that sends to many
+ * was stopped and reads nothing. TCP accepts a few megabytes for such a receiver. Then
+ * `write` waits, perhaps for hours. If a server that sends to many
  * waits with it, the slowest receiver sets the speed for all. This is called
  * head-of-line blocking. Chat servers, message brokers such as Kafka and RabbitMQ,
  * and live streams all have to decide what happens then: wait, drop data, disconnect
  * the receiver, or keep the data for it. The chat keeps it, and nobody waits.
  *
- * A sleeper is a member who reads nothing. In memory, its buffers are small.
+ * A sleeper is a member who reads nothing. Most of these tests use the network in
+ * memory, where its buffers are small.
  */
 
 import { fail } from "@std/assert";
@@ -24,9 +25,9 @@ import {
   turn,
 } from "./helpers.ts";
 
-/** A sleeper is full after this many bytes. */
+/** The size of a sleeper's buffer, in bytes. */
 const SMALL_BUFFER = 2_000;
-/** A sleeper has no room for so many, but the server has. */
+/** More lines than a sleeper's buffer can hold. The server can keep them. */
 const FLOOD = messages(50);
 
 const byAlice = (lines: string[]) => lines.map((line) => `alice: ${line}`);
@@ -42,7 +43,7 @@ async function joinSleeper(
   return sleeper;
 }
 
-/** In memory nothing takes longer, if nobody waits for a person. */
+/** In memory, a line needs fewer turns than this, unless the server waits for somebody. */
 const ENOUGH_TURNS = 2_000;
 
 /** Fails unless the lines are received within some turns of the event loop. */
@@ -71,7 +72,7 @@ Deno.test("slow receivers: a sleeper does not keep others from receiving", async
   await receivesNow(bob, ...byAlice(FLOOD));
 });
 
-Deno.test("slow receivers: a member that was alone with a sleeper can still be received", async () => {
+Deno.test("slow receivers: a newcomer receives a member that was alone with a sleeper", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await joinSleeper(server, "sleeper", alice);
@@ -82,7 +83,7 @@ Deno.test("slow receivers: a member that was alone with a sleeper can still be r
   await receivesNow(bob, "alice: Is anybody here?");
 });
 
-Deno.test("slow receivers: a sender that does not read its answers can still be received", async () => {
+Deno.test("slow receivers: a sender that reads none of its answers can still be received", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
   const alice = await joinSleeper(server, "alice", bob);
@@ -112,7 +113,7 @@ Deno.test("slow receivers: receivers of all speeds receive the same lines", asyn
     const seen: string[] = [];
     while (seen.at(-1) !== "alice: the end") {
       seen.push(await receiver.nextLine());
-      // Receiver 0 is fast. The others let the event loop turn after ten lines.
+      // Receiver 0 is fast. The others pause after every ten lines.
       const pauses = seen.length % 10 === 0 ? 2 * n : 0;
       for (let pause = 0; pause < pauses; pause++) await turn();
     }

@@ -2,9 +2,9 @@
  * Lesson 9: one log for all.
  *
  * When nobody waits for a slow receiver, somebody has to keep the lines for it. A
- * queue for each receiver keeps each line as often as there are slow receivers. A
- * log keeps it once: it is a list to which entries are only appended, and each
- * receiver has an offset in it. Kafka and Redis Streams store messages like this,
+ * queue for each receiver needs room for each line as often as there are slow
+ * receivers. A log keeps it once: it is a list to which entries are only appended, and
+ * each receiver has an offset, the number of the entry that it needs next. Kafka and Redis Streams store messages like this,
  * and databases send their write-ahead log to their replicas like this. The log also
  * decides the order, so all receivers see the same one. What everybody has received
  * can be dropped.
@@ -28,7 +28,7 @@ import {
 const by = (name: string, lines: string[]) =>
   lines.map((line) => `${name}: ${line}`);
 
-/** A sleeper is full after this many bytes. */
+/** The size of a sleeper's buffer, in bytes. */
 const SMALL_BUFFER = 2_000;
 
 /** A member with a small buffer, who reads nothing until the test says so. */
@@ -44,7 +44,7 @@ async function joinSleeper(
 
 /**
  * From now on, the server's writes to a person wait. The function that is returned
- * breaks that direction: then these writes fail. The other direction still works.
+ * makes them fail. The server can still read from the person.
  */
 function blockWritesTo(person: Person): () => void {
   const { peer } = person.conn as unknown as { peer: Deno.TcpConn };
@@ -59,13 +59,13 @@ function blockWritesTo(person: Person): () => void {
 setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = runInNewContext("gc");
 
-/** The bytes that this program uses, and garbage. */
+/** The bytes that this program uses, including garbage. */
 function memoryInUse(): number {
   const { heapUsed, external } = Deno.memoryUsage();
   return heapUsed + external;
 }
 
-/** The bytes that this program needs, but for what the server has printed. */
+/** The bytes that this program needs, without what the server has printed. */
 async function memoryNeeded(server: TestServer): Promise<number> {
   await turn(); // The server may drop lines at the end of a turn.
   await turn();
@@ -83,7 +83,7 @@ class MemoryGrowth {
   }
 
   /** Fails if it needs more than so many bytes. */
-  async isBelow(
+  async isAtMost(
     maxBytes: number,
     complain: (bytes: number) => string,
   ): Promise<void> {
@@ -99,7 +99,7 @@ const LINES_PER_BATCH = 50;
 
 /**
  * Fails if the server needs more than `maxCost` bytes for each line that no sleeper
- * has received yet. Some of the sleepers are the senders. Only bob reads.
+ * has received yet. The first sleepers are also the senders. Only bob reads.
  */
 async function assertCost(
   maxCost: number,
@@ -120,7 +120,7 @@ async function assertCost(
       await sender.sends(...lines);
       await bob.receives(...by(sender.name, lines));
       count += LINES_PER_BATCH;
-      await memory.isBelow(maxBytes, (bytes) => {
+      await memory.isAtMost(maxBytes, (bytes) => {
         const cost = Math.round(bytes / count);
         return `${count} lines wait for ${sleepers} sleepers. The server ` +
           `should need at most ${maxCost} bytes for a line\nbut needs ${cost}`;
@@ -129,7 +129,7 @@ async function assertCost(
   }
 }
 
-Deno.test("log: a line that waits for a sleeper costs 32 bytes at most", async () => {
+Deno.test("log: a waiting line costs at most 32 bytes for each sleeper", async () => {
   await assertCost(100 * 32, { sleepers: 100, senders: 1 });
 });
 
@@ -166,10 +166,10 @@ Deno.test("log: what the last sleeper has received is dropped", async () => {
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   await visit(visitors, carol);
-  // Now the log keeps the flood for the sleeper. It wakes up, and nobody says more.
+  // Now the log keeps the flood for the sleeper. The sleeper wakes up, and nobody says more.
   const lastPort = visitors.at(-1)!.port;
   await sleeper.receivesUntil(announcements.left(`User_${lastPort}`));
-  await memory.isBelow(MAX_REST, complain);
+  await memory.isAtMost(MAX_REST, complain);
 });
 
 Deno.test("log: when a connection breaks, the lines that waited for it are dropped", async () => {
@@ -180,7 +180,7 @@ Deno.test("log: when a connection breaks, the lines that waited for it are dropp
   const breakWrites = blockWritesTo(bob);
   await visit(visitors, carol);
   breakWrites(); // Nobody says more.
-  await memory.isBelow(MAX_REST, complain);
+  await memory.isAtMost(MAX_REST, complain);
 });
 
 Deno.test("log: a line that nobody can receive is dropped", async () => {
@@ -192,7 +192,7 @@ Deno.test("log: a line that nobody can receive is dropped", async () => {
   const memory = await MemoryGrowth.from(server);
   await alice.sends(...FLOOD);
   while (server.printed.length < FLOOD.length) await turn();
-  await memory.isBelow(MAX_REST, complain);
+  await memory.isAtMost(MAX_REST, complain);
 });
 
 // ----------------------------------------------------------- joining, leaving
@@ -243,7 +243,7 @@ Deno.test("log: a slow leaver receives what was said before it left, and no more
   await leaver.isDisconnected();
 });
 
-Deno.test("log: a message that is too long is answered in its place", async () => {
+Deno.test("log: the answer to a message that is too long keeps its place among the lines", async () => {
   await using server = new TestServer({ inMemory: true });
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await joinSleeper(server, "alice", bob, carol);
