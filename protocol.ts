@@ -117,7 +117,7 @@ const CONNECTION_ERRORS = [
 /** Errors that have no class in Deno. */
 const CONNECTION_ERROR_CODES = [
   "EHOSTUNREACH", // the network has no way to the peer any more
-  "EINVAL", // macOS: the option of a socket whose peer has sent an RST
+  "EINVAL", // macOS: an option of a socket is set after an RST
 ];
 
 // ---------------------------------------------------------------- registration

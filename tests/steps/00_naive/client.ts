@@ -3,7 +3,7 @@
  * server sends. Type "quit" to leave.
  *
  *     deno run --allow-net client.ts
- *     deno run --allow-net client.ts 192.168.1.7 9999
+ *     deno run --allow-net client.ts 127.0.0.1 8080
  */
 
 const encoder = new TextEncoder();

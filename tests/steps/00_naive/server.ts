@@ -5,7 +5,7 @@
  *     deno run --allow-net server.ts 8080
  *
  * On a good day it works: people type slowly, have different names, and leave
- * politely. Where we only hope for a good day, a comment confesses it.
+ * politely. A comment with "We hope" marks each place that needs a good day.
  */
 
 /** The options of a server. */
@@ -51,7 +51,7 @@ class Room {
         await this.#say(client, line);
       }
     }
-    // We hope that whoever sends no more does not want to receive any more.
+    // We hope that people who have stopped sending have also stopped reading.
     conn.close();
     this.#clients.delete(client);
     await this.#announce(`[SYSTEM] ${client.name} left the chat!`, client);
@@ -110,14 +110,14 @@ class Room {
 
 // -------------------------------------------------------- accepting connections
 
-/** Accepts connections until the listener is closed. */
+/** Accepts connections until the listener is closed, then waits until all have left. */
 async function acceptConnections(
   listener: Deno.TcpListener,
   room: Room,
 ): Promise<void> {
   const served: Promise<void>[] = [];
   for await (const conn of listener) {
-    // We hope that no connection breaks. If one does, we look away.
+    // We hope that no connection breaks. If one does, its client stays in the room.
     served.push(room.serve(conn).catch(() => {}));
   }
   await Promise.all(served);
@@ -126,8 +126,8 @@ async function acceptConnections(
 /**
  * Starts a chat on a listener.
  *
- * @returns a function that stops it: nobody can connect any more. It resolves when
- * all have left.
+ * @returns a function after which nobody can connect any more. Its promise resolves
+ * when all have left.
  */
 export function startServer(
   listener: Deno.TcpListener,
