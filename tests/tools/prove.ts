@@ -376,7 +376,8 @@ class Proof {
       copyTests(folder);
       await this.#succeed(folder, ["fmt", "--check", ...files]);
       await this.#succeed(folder, ["lint", ...files]);
-      await this.#succeed(folder, ["check", ...files, ...tests]);
+      const modules = files.filter((name) => name.endsWith(".ts"));
+      await this.#succeed(folder, ["check", ...modules, ...tests]);
       await this.#checkStart(folder);
       return [];
     });

@@ -61,10 +61,10 @@ export function list(folder: URL, pattern: RegExp): string[] {
   return names.filter((name) => pattern.test(name)).sort();
 }
 
-/** Reads the program in a folder: each `.ts` file there, but none below. */
+/** Reads the program in a folder: each `.ts` and `.html` file there, none below. */
 export function readProgram(folder: URL): Program {
   const program: Program = {};
-  for (const name of list(folder, /\.ts$/)) {
+  for (const name of list(folder, /\.(ts|html)$/)) {
     program[name] = readText(new URL(name, folder));
   }
   return program;
