@@ -144,7 +144,9 @@ Deno.test("limits: no line is broadcast without its end", async () => {
       // The server reads the start before the rest arrives. If it throws the rest
       // away, the `\r` seems to belong to the newline.
       await isRead(alice);
-      await alice.sends("rest");
+      await alice.sendsRaw("rest");
+      await isRead(alice);
+      await alice.sends(""); // the newline
       await isRead(alice);
       await alice.sends("next");
       const [line] = await bob.receivesUntil("alice: next");
@@ -310,6 +312,17 @@ Deno.test("limits: a client that has left takes up no place, whether it had a na
     await newcomer.halfCloses();
     await newcomer.isDisconnected();
   }
+});
+
+Deno.test("limits: a client that was refused takes up no place", async () => {
+  await using server = new TestServer({ maxClients: 2 });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  const third = await server.visit("the third client");
+  await third.receives(announcements.chatFull); // and it keeps its side open
+  await bob.halfCloses();
+  await bob.isDisconnected();
+  await alice.receives(announcements.left("bob"));
+  await server.join("carol");
 });
 
 // ------------------------------------------------------ memory of short lines

@@ -73,12 +73,12 @@ function serverEndOf(person: Person): Deno.TcpConn {
 function watchWrites(person: Person): Uint8Array[] {
   const conn = serverEndOf(person);
   const write = conn.write.bind(conn);
-  const batchs: Uint8Array[] = [];
+  const batches: Uint8Array[] = [];
   conn.write = (bytes) => {
-    batchs.push(bytes);
+    batches.push(bytes);
     return write(bytes);
   };
-  return batchs;
+  return batches;
 }
 
 function assertAtMost(count: number, max: number, complaint: string): void {

@@ -154,7 +154,7 @@ testProgram("readme: the limits are those of the program", async () => {
     nameTimeoutMs: "clients without a name after N s",
     maxClients: "connections after the first N ",
     stallTimeoutMs: "for N s while a sender waits",
-    MAX_LOG_COST: "if the log holds more than N characters",
+    MAX_LOG_SIZE: "if the log holds more than N characters",
     MAX_UNDELIVERED: "senders with more than N undelivered",
     SHARED_QUOTA: "if the log holds over N)",
     MAX_LINES_PER_TURN: "clients after N lines in one turn",

@@ -41,6 +41,8 @@ const STATE = new URL("STEP", LAB);
 const MAX_FAILURES = 4;
 const MAX_FAILURE_LINES = 6;
 const MAX_TROUBLE_LINES = 12;
+/** A longer line of a page is broken. */
+const PAGE_COLUMNS = 80;
 
 const USAGE =
   "Usage: deno task learn [next | hint | show [STEP] | take | STEP]";
@@ -123,13 +125,34 @@ function titleOf(step: Step): string {
   return step.page.title || `${capitalize(step.name)}: ${topic}`;
 }
 
+/** Breaks long lines between words. Commands, which are indented, stay whole. */
+export function wrap(text: string): string {
+  return text.split("\n")
+    .map((line) => line.startsWith("    ") ? line : wrapLine(line))
+    .join("\n");
+}
+
+function wrapLine(line: string): string {
+  const indent = /^(?:- |\d+\. )/.test(line) ? "  " : "";
+  const rows = [""];
+  for (const word of line.split(" ")) {
+    const row = rows.at(-1)!;
+    const longer = row === "" ? word : `${row} ${word}`;
+    if (longer.length <= PAGE_COLUMNS || row === "") {
+      rows[rows.length - 1] = longer;
+    } else rows.push(indent + word);
+  }
+  return rows.join("\n");
+}
+
 /** Shows the page of a step, without its hints and its list of tests. */
 function showPage(step: Step): void {
   const place = course.steps.indexOf(step) + 1;
   const progress = step.isExercise
     ? ""
     : ` (${place} of ${course.steps.length})`;
-  console.log(`=== ${titleOf(step)}${progress}\n\n${step.page.body}\n`);
+  console.log(`=== ${titleOf(step)}${progress}\n`);
+  console.log(`${wrap(step.page.body)}\n`);
   console.log(describeTests(step));
   console.log("\nAll these commands are for the folder lab/ (cd lab):\n");
   const commands = {
@@ -174,11 +197,11 @@ function showHint({ step, shownHints }: State): void {
   const { hints } = step.page;
   const hint = hints[shownHints];
   if (hint !== undefined) {
-    console.log(`Hint ${shownHints + 1} of ${hints.length}: ${hint}`);
+    console.log(wrap(`Hint ${shownHints + 1} of ${hints.length}: ${hint}`));
     writeState({ step, shownHints: shownHints + 1 });
     if (shownHints + 1 < hints.length) return;
   } else {
-    hints.forEach((hint, n) => console.log(`Hint ${n + 1}: ${hint}`));
+    hints.forEach((hint, n) => console.log(wrap(`Hint ${n + 1}: ${hint}`)));
   }
   console.log(
     "\nThere are no more hints. To see our change: " +

@@ -153,7 +153,10 @@ function readReport(xml: string): Result {
   for (const [, name = "", body = ""] of xml.matchAll(TEST_CASE)) {
     const title = unescape(name);
     // An `error` is a test that was cancelled, because another error ended its file.
-    const message = /<(?:failure|error) message="([^"]*)"/.exec(body)?.[1];
+    const [, summary, text] =
+      /<(?:failure|error) message="([^"]*)"[^>]*>([^<]*)/.exec(body) ?? [];
+    // "Leaks detected" alone does not say what leaks.
+    const message = summary === "Leaks detected" ? text : summary;
     if (body.includes("<skipped")) result.ignored.push(title);
     else if (message === undefined) result.passed.push(title);
     else result.failed.set(title, unescape(message));
