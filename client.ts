@@ -27,8 +27,8 @@ import {
   DEFAULT_HOST,
   DEFAULT_PORT,
   formatAddress,
-  hasMoreCharsThan,
   isConnectionError,
+  isLongerThan,
   isNameQuestion,
   isWelcome,
   MAX_MESSAGE_CHARS,
@@ -52,7 +52,7 @@ export interface Ending {
 
 /** Where a conversation is shown. */
 export interface Output {
-  /** Shows a line from the server. The next line is received after that. */
+  /** Shows a line from the server. The next line is taken after that. */
   show(line: string): void | Promise<void>;
   /** Shows a sentence of the client itself. */
   remark(sentence: string): void;
@@ -158,7 +158,7 @@ class Conversation {
     else this.#end(1, SERVER_GONE);
   }
 
-  /** The pipeline out. Each line is sent before the next one is read. */
+  /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
     // Without `preventCancel`, `break` would wait until the input has one more line.
     const lines = this.options.input.values({ preventCancel: true });
@@ -221,14 +221,15 @@ class Conversation {
 
 function isTooLong(message: string): boolean {
   return mayHaveBeenCut(message) ||
-    hasMoreCharsThan(MAX_MESSAGE_CHARS, sanitize(message));
+    isLongerThan(sanitize(message), MAX_MESSAGE_CHARS);
 }
 
 const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
- * Detects that the server is silent for too long. Checks are counted, not time: if
- * this program itself was suspended for a minute, the server is not to blame.
+ * Detects that the server is silent for too long. It counts its own checks, and does
+ * not look at the clock: if this program itself was suspended for a minute, the server
+ * is not to blame.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
@@ -271,7 +272,7 @@ const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 /** The title of the window and more. Example: ESC ] 0 ; t i t l e BEL */
 const CONTROL_STRING =
   `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC}]*[\\x07\\x9c]?`;
-/** All others. Example: ESC c. A control string may end with one: ESC \ */
+/** All others. Example: ESC c. Another one, ESC \, may end a control string. */
 const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
   [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
@@ -435,7 +436,7 @@ class Terminal implements Output {
     this.#moreTyped.resolve();
   }
 
-  /** Yields the lines that were typed. Asking for the next one means: this one was sent. */
+  /** Yields the lines that were typed. A request for the next one means: this was sent. */
   async *typedLines(): AsyncGenerator<string> {
     while (true) {
       const line = this.#pendingLines[0];
@@ -488,7 +489,7 @@ class Terminal implements Output {
 }
 
 const CTRL_D = "\x04";
-/** So many printable characters that arrive together were pasted. */
+/** At least so many printable characters that arrive together were pasted. */
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** A key that sends several characters. Example: Arrow up sends ESC [ A */
@@ -630,7 +631,7 @@ const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
 Type a line and press Enter to send it. To leave, type 'quit', or press Ctrl+C or
 Ctrl+D. In a pipe, the first line is the name, even if that is 'quit'.`;
 
-/** Ends the program with a message that says what the user can do. */
+/** An error that `main` reports: it says what has failed and what the user can do. */
 class ExitError extends Error implements Ending {
   constructor(readonly status: 1 | 2, message: string, cause?: unknown) {
     super(message, { cause });
@@ -684,7 +685,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
   const parts = ADDRESS.exec(address)?.groups;
   const host = parts?.host ?? "";
   const port = parsePort(parts?.port ?? `${DEFAULT_PORT}`);
-  // The system would take the number 9999 for the address 0.0.39.15.
+  // The system would take the host 9999 for the address 0.0.39.15.
   if (/^\d+$/.test(host)) {
     const advice = `for a port, type ${DEFAULT_HOST}:${host}`;
     throw new ExitError(2, `Wrong host "${host}": ${advice}.`);
@@ -703,7 +704,7 @@ function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
   return explainFailure(`Cannot connect to ${address}`, connecting, advice);
 }
 
-/** Resolves when a signal ends the program. The status is 128 and its number. */
+/** Resolves when a signal ends the program. The status is 128 plus its number. */
 function waitForStopSignal(): Promise<Ending> {
   const { promise, resolve } = Promise.withResolvers<Ending>();
   Deno.addSignalListener("SIGINT", () => resolve({ status: 130 })); // Ctrl+C

@@ -51,8 +51,8 @@ export type Source = Pick<Deno.Conn, "read">;
  *
  * TCP carries bytes, not messages. One read may return half a line or fifty lines,
  * and it may end in the middle of a character. The stages below turn whatever
- * arrives into whole lines. Each stage asks the one before it for more only when it
- * needs more. So while nobody takes the lines, the socket is not read, its buffer
+ * arrives into whole lines. No stage takes more than one chunk ahead of
+ * the next stage. So while nobody takes the lines, the socket is not read, its buffer
  * fills up, and TCP makes the sender wait. That is back-pressure.
  *
  * A line ends with `\n` or `\r\n`, and the last one with the end of the input. A
@@ -61,10 +61,11 @@ export type Source = Pick<Deno.Conn, "read">;
  * @throws if reading fails for another reason, for example if stdin is a directory.
  */
 export function readLines(source: Source): ReadableStream<string> {
-  const text = readText(source);
-  const cutText = cutLongLines(text); // See "limits and fairness" below.
-  const fairText = passOnFairly(cutText);
-  return ReadableStream.from(fairText).pipeThrough(new TextLineStream());
+  const text = readText(source); // stage 1
+  const cutText = cutLongLines(text); // stage 2: see "limits and fairness" below
+  const fairText = passOnFairly(cutText); // stage 3: see there, too
+  const stream = ReadableStream.from(fairText);
+  return stream.pipeThrough(new TextLineStream()); // stage 4: the lines
 }
 
 /** Size in bytes of the buffer that an idle connection reads into. */
@@ -157,11 +158,11 @@ export function checkName(
   // NFKC can take a second for thousands of combining marks, so this check comes
   // first. NFKC joins at most four characters into one.
   const isTooLongForNfkc = mayHaveBeenCut(typed) ||
-    hasMoreCharsThan(4 * MAX_NAME_CHARS, typed.trim());
+    isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
   if (isTooLongForNfkc) return { refusal: tooLong };
   const name = typed.trim().normalize("NFKC");
   if (name === "") return { name: suggestName(port, isTaken) };
-  if (hasMoreCharsThan(MAX_NAME_CHARS, name)) return { refusal: tooLong };
+  if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: tooLong };
   if (!NAME_PATTERN.test(name) || INVISIBLE.test(name)) {
     return { refusal: NAME_RULE };
   }
@@ -239,7 +240,7 @@ function copyString(text: string): string {
 }
 
 /** Whether a text has more characters (Unicode code points) than allowed. */
-export function hasMoreCharsThan(max: number, text: string): boolean {
+export function isLongerThan(text: string, max: number): boolean {
   // A code point has one or two UTF-16 units, so most texts need no counting.
   if (text.length <= max) return false;
   if (text.length > 2 * max) return true;

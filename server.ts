@@ -48,9 +48,9 @@ import {
   formatAddress,
   formatMessage,
   formatUsers,
-  hasMoreCharsThan,
   isConnectionError,
   isHttpRequest,
+  isLongerThan,
   MAX_MESSAGE_CHARS,
   mayHaveBeenCut,
   nameKey,
@@ -66,8 +66,8 @@ export interface ServerOptions {
   /** Milliseconds that a client has to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
   /**
-   * Milliseconds that a receiver may accept no data while a sender waits for it.
-   * Then the receiver is disconnected.
+   * Milliseconds that a receiver may go without accepting data while a sender waits
+   * for it. Then the receiver is disconnected.
    */
   stallTimeoutMs: number;
   /** Whether messages are left out of the server's own output. */
@@ -199,7 +199,7 @@ class Room {
   /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
-    if (mayHaveBeenCut(line) || hasMoreCharsThan(MAX_MESSAGE_CHARS, text)) {
+    if (mayHaveBeenCut(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
       // `sendLine` would wait until the send loop ends. So even an answer to one member
       // goes through the log.
       const answer = announcements.messageTooLong;
@@ -313,7 +313,8 @@ type State = "new" | "member" | "leaving" | "closed";
  *
  * Each send starts only after the one before has ended, so a socket has one writer
  * at a time, and lines never mix. The sends of a member are: the question for a
- * name, the welcome, the send loop until the member leaves, a last line, the FIN.
+ * name, refusals, the welcome, the send loop until the member leaves, a last line, the
+ * FIN.
  */
 class Client {
   state: State = "new";
@@ -418,7 +419,7 @@ type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
 /**
  * The entries from `offset` up to, but not including, `nextOffset`, as bytes. Entries
- * that are not for its receiver are left out.
+ * that are not for its receivers are left out.
  */
 type Batch = {
   offset: number;
@@ -591,10 +592,7 @@ class FlowControl {
   readonly #maxChecks: number;
   readonly #close: (client: Client) => void;
   readonly #awaitedOffsets = new Map<Client, number>(); // by the sender that waits
-  readonly #timer = setInterval(
-    () => this.#checkReceivers(),
-    STALL_CHECK_INTERVAL_MS,
-  );
+  readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(
     log: Log,
@@ -604,6 +602,10 @@ class FlowControl {
     this.#log = log;
     this.#maxChecks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS);
     this.#close = close;
+    this.#timer = setInterval(
+      () => this.#checkReceivers(),
+      STALL_CHECK_INTERVAL_MS,
+    );
   }
 
   /**
@@ -818,7 +820,7 @@ const USAGE = `Usage: deno run --allow-net server.ts [port] [options]
   --quiet           do not print people's messages
   -h, --help        show this help`;
 
-/** Ends the program with a message that says what the user can do. */
+/** An error that `main` reports: it says what has failed and what the user can do. */
 class ExitError extends Error {
   constructor(readonly exitStatus: 1 | 2, message: string) {
     super(message);
