@@ -3,7 +3,8 @@
  *
  * Where the permission `--allow-net` was granted, people connect over real sockets.
  * Otherwise they use the network in memory of network.ts, so that plain `deno test`
- * needs no permission. The tests are the same.
+ * needs no permission. The tests are the same. With the environment variable
+ * `CHAT_PROXY`, people connect through a proxy that is a bad network.
  *
  * Nothing of the program is used here but `startServer`. So the lessons can judge
  * every server that speaks the protocol: that of each step, and yours.
@@ -37,7 +38,7 @@ export const announcements = {
   shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
 };
 
-function isGranted(name: "net" | "run"): boolean {
+function isGranted(name: "env" | "net" | "run"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
 }
 
@@ -45,20 +46,48 @@ function isGranted(name: "net" | "run"): boolean {
 export const hasSockets: boolean = isGranted("net");
 /** Whether tests may start programs. */
 export const canRunPrograms: boolean = hasSockets && isGranted("run");
+/** Whether people connect through a proxy: see {@linkcode startProxy}. */
+const hasProxy: boolean = hasSockets && isGranted("env") &&
+  Deno.env.has("CHAT_PROXY");
 
 let skippedTests = 0;
 
 /** Counts the tests of this file that cannot run, and says it with one line. */
-function skip(_name: string, _fn: () => Promise<void>): void {
+function skip(_name: string, _fn?: () => Promise<void>): void {
   skippedTests++;
   if (skippedTests > 1) return;
   queueMicrotask(() => { // when all tests of the file have been registered
     const file = /(\w+?)(?:_test)?\.ts$/.exec(Deno.mainModule)?.[1];
-    const tests = skippedTests === 1
-      ? "1 test starts"
-      : `${skippedTests} tests start`;
-    Deno.test.ignore(`${file}: ${tests} programs: deno task test`, () => {});
+    const isOne = skippedTests === 1;
+    const reason = hasProxy
+      ? `${isOne ? "does" : "do"} not run through a proxy`
+      : `${isOne ? "starts" : "start"} programs`;
+    const tests = `${skippedTests} ${isOne ? "test" : "tests"}`;
+    Deno.test.ignore(`${file}: ${tests} ${reason}: deno task test`, () => {});
   });
+}
+
+/** Tests with this in their title or in their text do not run through a proxy. */
+const WITHOUT_PROXY: RegExp[] = [
+  /inMemory|assertCost|readBeforeHello|testFailures/, // They have no real sockets.
+  /a reset loses nothing/, // An RST overtakes what the proxy still holds.
+  /looking at its sockets/, // The proxies take their part of the server's time.
+  /every letter of Unicode/, // It waits for thousands of answers, for minutes.
+];
+
+if (hasProxy) {
+  const register = Deno.test;
+  const registerOrSkip = (
+    test: string | Deno.TestDefinition,
+    fn?: () => Promise<void>,
+  ): void => {
+    const title = typeof test === "string" ? test : test.name;
+    const isSkipped = WITHOUT_PROXY.some((it) => it.test(`${title} ${fn}`));
+    if (isSkipped) skip(title, fn);
+    else if (typeof test === "string") register(test, fn!);
+    else register(test);
+  };
+  Object.assign(Deno, { test: Object.assign(registerOrSkip, Deno.test) });
 }
 
 /** Registers a test that needs real sockets. Without permission it is only counted. */
@@ -67,7 +96,7 @@ export const testSockets: (name: string, fn: () => Promise<void>) => void =
 
 /** Registers a test that starts programs. Without permission it is only counted. */
 export const testProgram: (name: string, fn: () => Promise<void>) => void =
-  canRunPrograms ? Deno.test : skip;
+  canRunPrograms && !hasProxy ? Deno.test : skip;
 
 /** The options of a server that tests override. Early steps ignore them. */
 export interface TestOptions {
@@ -108,8 +137,12 @@ export class TestServer {
   readonly #shutDown: () => Promise<void>;
   #stopped?: Promise<void>;
   #people: Person[] = [];
+  #proxies: PersonalProxy[] = [];
 
   constructor({ inMemory, ...options }: TestOptions = {}) {
+    if (inMemory && hasProxy) {
+      fail("Say in WITHOUT_PROXY why there is no proxy");
+    }
     if (inMemory || !hasSockets) this.memory = new MemoryNetwork();
     this.listener = this.memory?.listen({ backlog: 4_096 }) ??
       Deno.listen({ hostname: "127.0.0.1", port: 0, tcpBacklog: 4_096 });
@@ -129,21 +162,39 @@ export class TestServer {
     name = "the newcomer",
     options: VisitOptions = {},
   ): Promise<Person> {
-    const person = new Person(await this.#connect(options), name);
+    if (hasProxy) return await this.#visitThroughProxy(name, options);
+    return this.#add(await this.#connect(options, this.port), name);
+  }
+
+  async #visitThroughProxy(
+    name: string,
+    options: VisitOptions,
+  ): Promise<Person> {
+    const proxy = await startProxy(this.port, options);
+    this.#proxies.push(proxy);
+    const person = this.#add(await this.#connect(options, proxy.port), name);
+    const portAtServer = await proxy.portAtServer;
+    if (portAtServer === undefined) throw new Deno.errors.ConnectionRefused();
+    person.port = portAtServer;
+    return person;
+  }
+
+  #add(conn: Deno.TcpConn, name: string): Person {
+    const person = new Person(conn, name);
     this.#people.push(person);
     return person;
   }
 
-  async #connect(options: VisitOptions): Promise<Deno.TcpConn> {
+  async #connect(options: VisitOptions, port: number): Promise<Deno.TcpConn> {
     if (this.memory) {
       const { bufferSize } = options;
       return await this.memory.connect(
-        this.port,
+        port,
         bufferSize ? { bufferSizeToClient: bufferSize } : {},
       );
     }
-    if (options.canReset) return await connectWithReset(this.port);
-    return await Deno.connect({ hostname: "127.0.0.1", port: this.port });
+    if (options.canReset) return await connectWithReset(port);
+    return await Deno.connect({ hostname: "127.0.0.1", port });
   }
 
   /** A person who has connected and received the question for a name. */
@@ -205,6 +256,8 @@ export class TestServer {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const person of this.#people) person.closes();
     await inTime(this.stop(), "The test", "the server to stop");
+    const stopped = this.#proxies.map((proxy) => proxy.stop());
+    await inTime(Promise.all(stopped), "The test", "the proxies to stop");
   }
 }
 
@@ -212,17 +265,15 @@ const encoder = new TextEncoder();
 
 /** A person at the other end of a connection, as with `nc`. */
 export class Person {
+  /** The TCP port that the server sees: the number in `User_54321`. */
+  port: number;
   #lines: AsyncGenerator<string>;
   #isClosed = false;
 
   /** @param name who it is, for the message of a failed test. */
   constructor(readonly conn: Deno.TcpConn, public name = "the newcomer") {
+    this.port = conn.localAddr.port;
     this.#lines = linesFrom(conn);
-  }
-
-  /** The TCP port of this end: the number in `User_54321`. */
-  get port(): number {
-    return this.conn.localAddr.port;
   }
 
   /** How often the server has written to this person: in memory only. */
@@ -388,6 +439,46 @@ class ResettableConn {
   reset(): void {
     this.#socket.resetAndDestroy();
   }
+}
+
+// ------------------------------------------------------------- through a proxy
+
+const PROXY_DELAY_MS = 1;
+
+/** The proxy of one person. */
+interface PersonalProxy {
+  /** Where the person connects. */
+  port: number;
+  /** From where the proxy connects to the server; `undefined` if it cannot. */
+  portAtServer: Promise<number | undefined>;
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a proxy that is a bad network: everything is a little late, and no chunk has
+ * more bytes than the environment variable `CHAT_PROXY` says, for example 3.
+ */
+async function startProxy(
+  serverPort: number,
+  { canReset }: VisitOptions,
+): Promise<PersonalProxy> {
+  const portAtServer = Promise.withResolvers<number | undefined>();
+  // This is no literal in `import`, because a learner's folder has no such file.
+  const path = "./tools/proxy.ts";
+  const proxy = await (await import(path)).startProxy({
+    listenPort: 0,
+    serverHost: "127.0.0.1",
+    serverPort,
+    tear: Number(Deno.env.get("CHAT_PROXY")),
+    delay: PROXY_DELAY_MS,
+    reset: canReset ? Infinity : undefined, // So an RST is passed on as an RST.
+    print(line: string) {
+      const port = / SYN ACK: .* port (\d+)$/.exec(line)?.[1];
+      if (port) portAtServer.resolve(Number(port));
+      if (line.includes("no SYN ACK")) portAtServer.resolve(undefined);
+    },
+  });
+  return { ...proxy, portAtServer: portAtServer.promise };
 }
 
 // ------------------------------------------------------------------ assertions

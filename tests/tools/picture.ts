@@ -1,14 +1,13 @@
 /**
- * Makes tests/tools/session.svg, the picture in the README, from a real run: a server
- * and two clients in tmux, and a third person with a bare TCP connection.
+ * Makes the pictures in this folder from real runs in tmux:
  *
- *     deno run -A tests/tools/picture.ts
+ *     deno run -A tests/tools/picture.ts session     for README.md
+ *     deno run -A tests/tools/picture.ts proxy       for tests/README.md
  *
- * It needs tmux.
+ * It needs tmux. The second one also needs nc, and the ports 9998 and 9999.
  */
 
 const ROOT = new URL("../..", import.meta.url).pathname;
-const PICTURE = new URL("session.svg", import.meta.url).pathname;
 const SOCKET = `chat-picture-${Deno.pid}`;
 /** What the programs say must be on the screen by then. */
 const PATIENCE_MS = 10_000;
@@ -139,7 +138,7 @@ function columnsOf(run: string): number {
   return run.search(WIDE) === 0 ? 2 : run.length;
 }
 
-/** Letters in a monospace font are not as wide everywhere: told how wide. */
+/** Characters are not equally wide in all monospace fonts, so their width is given. */
 function drawRun(run: string, row: number, column: number, fill: string) {
   if (run.trim() === "") return "";
   const x = column * CELL.width;
@@ -153,8 +152,29 @@ function escape(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
-/** What happens on the picture. */
-async function act(server: Card, alice: Card, bob: Card): Promise<void> {
+/** Draws cards, each with its upper left corner at its place. */
+async function drawPicture(
+  label: string,
+  places: { card: Card; x: number; y: number }[],
+): Promise<string> {
+  const width = Math.max(...places.map(({ card, x }) => x + card.width)) + 2;
+  const height = Math.max(...places.map(({ card, y }) => y + card.height)) + 2;
+  let cards = "";
+  for (const { card, x, y } of places) cards += await card.draw(x, y) + "\n";
+  return `<svg xmlns="http://www.w3.org/2000/svg" ` +
+    `viewBox="-1 -1 ${width} ${height}" width="${width}" height="${height}" ` +
+    `role="img" aria-label="${label}" ` +
+    `font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace" ` +
+    `font-size="13" fill="#e6edf3" xml:space="preserve">\n${cards}</svg>\n`;
+}
+
+/** A server and two clients, and a third person with a bare TCP connection. */
+async function drawSession(): Promise<string> {
+  const alice = new Card("alice", 52, 14);
+  const bob = new Card("bob", 52, 14);
+  const width = alice.width + GAP + bob.width;
+  const server = new Card("server", width / CELL.width - 3, 18);
+
   await server.open("deno run --allow-net server.ts 0");
   await server.shows("⏳");
   const port = Number(/📍.*:(\d+)/.exec(await server.screen())?.[1]);
@@ -178,32 +198,66 @@ async function act(server: Card, alice: Card, bob: Card): Promise<void> {
   await bob.type("We can all write at once\r");
   await alice.shows("at once");
   await bob.shows("You: We can all write at once");
+
+  const below = server.height + GAP;
+  return drawPicture("A chat server and two clients in terminals", [
+    { card: server, x: 0, y: 0 },
+    { card: alice, x: 0, y: below },
+    { card: bob, x: alice.width + GAP, y: below },
+  ]);
 }
 
-async function main(): Promise<void> {
-  const alice = new Card("alice", 52, 14);
-  const bob = new Card("bob", 52, 14);
+/** Step 0 of the course behind a proxy that tears: Bob sees two messages. */
+async function drawProxy(): Promise<string> {
+  const server = new Card("server", 80, 10); // It is not drawn.
+  const alice = new Card("alice", 60, 13);
+  const bob = new Card("bob", 60, 13);
   const width = alice.width + GAP + bob.width;
-  const server = new Card("server", width / CELL.width - 3, 18);
-  const height = server.height + GAP + alice.height;
+  const proxy = new Card("proxy", width / CELL.width - 3, 27);
+
+  await server.open("deno run --allow-net tests/steps/00_naive/server.ts");
+  await server.shows("⏳");
+  await proxy.open("deno task proxy --tear 8");
+  await proxy.shows("Passes on");
+  await bob.open("nc 127.0.0.1 9999");
+  await bob.shows("press Enter to be");
+  await bob.type("bob\r");
+  await bob.shows("Welcome");
+  await alice.open("deno task client 127.0.0.1 9998");
+  await alice.shows("press Enter to be");
+  await alice.type("alice\r");
+  await alice.shows("Welcome");
+  await alice.type("Hello everyone!\r");
+  await bob.shows("alice: eryone!");
+  await alice.type("quit\r");
+  await bob.shows("left");
+  await proxy.shows("FIN");
+
+  const below = proxy.height + GAP;
+  return drawPicture("A proxy tears a message. Bob sees two messages", [
+    { card: proxy, x: 0, y: 0 },
+    { card: alice, x: 0, y: below },
+    { card: bob, x: alice.width + GAP, y: below },
+  ]);
+}
+
+const PICTURES: Record<string, () => Promise<string>> = {
+  session: drawSession,
+  proxy: drawProxy,
+};
+
+async function main(): Promise<void> {
+  const name = Deno.args[0] ?? "";
+  const draw = PICTURES[name];
+  if (draw === undefined) {
+    console.error("Usage: deno run -A tests/tools/picture.ts session | proxy");
+    Deno.exit(2);
+  }
+  const file = new URL(`${name}.svg`, import.meta.url).pathname;
   try {
-    await act(server, alice, bob);
-    const below = server.height + GAP;
-    const svg =
-      `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 ${width + 2} ${
-        height + 2
-      }" width="${width + 2}" height="${height + 2}" role="img" ` +
-      `aria-label="A chat server and two clients in terminals" ` +
-      `font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace" ` +
-      `font-size="13" fill="#e6edf3" xml:space="preserve">
-${await server.draw(0, 0)}
-${await alice.draw(0, below)}
-${await bob.draw(alice.width + GAP, below)}
-</svg>
-`;
-    await Deno.writeTextFile(PICTURE, svg);
-    await run(Deno.execPath(), "fmt", "-q", PICTURE);
-    console.log(`${PICTURE}: ${Deno.statSync(PICTURE).size} bytes`);
+    await Deno.writeTextFile(file, await draw());
+    await run(Deno.execPath(), "fmt", "-q", file);
+    console.log(`${file}: ${Deno.statSync(file).size} bytes`);
   } finally {
     const path = await tmux("display-message", "-p", "#{socket_path}");
     await tmux("kill-server"); // ours only: see SOCKET

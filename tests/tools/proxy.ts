@@ -14,28 +14,32 @@
  *     14:23:45.125 #1 client ◀── server     53 bytes  "[SYSTEM] Welcome, alice! …
  *
  * For each client, the proxy opens a connection of its own to the server. Each
- * direction is a loop that reads a chunk, shows it and writes it: `#passOn`. The
- * next chunk is read only after the last one was written. That is back-pressure:
- * a client that does not read stops the loop, and then the server has to wait.
- * It has to wait only after several MB, because the kernel has buffers, too.
- * Each direction ends on its own, so a half-close stays a half-close.
+ * direction is one loop, `#passOn`: read a chunk, change it, show it, write it.
  *
- * The sockets are those of `node:net`, because Deno's own cannot send an RST.
+ * - The next chunk is read only after the last one was written. That is
+ *   back-pressure: a client that does not read stops the loop, and then the server
+ *   has to wait. It has to wait only after several MB, as the kernel has buffers.
+ * - Each direction ends on its own, so a half-close stays a half-close.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
 import { once } from "node:events";
-import {
-  type AddressInfo,
-  connect,
-  createServer,
-  type Server,
-  type Socket,
-} from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
+import net from "node:net";
 
-/** Where a proxy listens, where its server is, and what it does. */
-export interface ProxySettings {
+/** The options that make the network bad. Each takes a number. */
+const OPTIONS = {
+  tear: "N     both directions: pass on chunks of at most N bytes",
+  glue: "MS    both directions: gather for MS milliseconds, pass on one chunk",
+  delay: "MS   both directions: pass on everything MS milliseconds late",
+  rate: "N     to the client: pass on N bytes a second, as if it reads slowly",
+  stall: "N    after N lines from the server, read no more from it",
+  half: "N     after N lines from the client, send a FIN to the server",
+  reset: "N    after N lines from the client, send an RST to both sides",
+};
+type Option = keyof typeof OPTIONS;
+
+/** Where a proxy listens, where its server is, and the values of the options. */
+export interface ProxySettings extends Partial<Record<Option, number>> {
   /** The TCP port for clients; 0 for any free one. */
   listenPort: number;
   /** The server's name or IP address. */
@@ -46,195 +50,167 @@ export interface ProxySettings {
   print(line: string): void;
   /** Whether the number of each connection is shown in a color. */
   hasColors?: boolean;
-
-  /** Both directions: passes on chunks of at most this many bytes. */
-  tear?: number;
-  /** Both directions: gathers for this many milliseconds, passes on one chunk. */
-  glue?: number;
-  /** Both directions: passes on everything this many milliseconds late. */
-  delay?: number;
-  /** To the client: passes on this many bytes a second. */
-  rate?: number;
-  /** Reads no more from the server after this many of its lines. */
-  stall?: number;
-  /** Sends a FIN to the server after this many lines from the client. */
-  half?: number;
-  /** Sends an RST to both sides after this many lines from the client. */
-  reset?: number;
 }
 
-/** Only programs on this machine can connect to the proxy. */
-const LISTEN_HOST = "127.0.0.1";
-/**
- * Without `allowHalfOpen`, `node:net` answers each FIN with a FIN. Without
- * `noDelay`, the kernel may gather small chunks and send them as one.
- */
-const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true };
+/** A proxy that has been started. */
+export interface StartedProxy {
+  /** The TCP port on which it listens. */
+  port: number;
+  /** Accepts no more clients. Resolves when the last connection has ended. */
+  stop(): Promise<void>;
+}
 
 /**
  * Starts a proxy.
  *
- * @returns its listener. After a `close()`, that emits "close" as soon as all
- * connections have ended.
  * @throws if it cannot listen on its port.
  */
-export async function startProxy(settings: ProxySettings): Promise<Server> {
-  let count = 0;
-  const listener = createServer(SOCKET_OPTIONS, (client) => {
-    count++;
-    new Connection(client, count, settings).run();
+export async function startProxy(
+  settings: ProxySettings,
+): Promise<StartedProxy> {
+  const connections: Promise<void>[] = [];
+  const listen = settings.reset ? listenWithNode : listenWithDeno;
+  const listener = await listen(settings.listenPort, (client) => {
+    const connection = new Connection(connections.length + 1, settings);
+    connections.push(connection.run(client));
   });
-  listener.listen(settings.listenPort, LISTEN_HOST);
-  await once(listener, "listening");
-  return listener;
+
+  async function stop(): Promise<void> {
+    listener.close();
+    await Promise.all(connections);
+  }
+  return { port: listener.port, stop };
 }
 
 // ------------------------------------------------------------ one connection
 
-const TO_SERVER = "──▶";
-const TO_CLIENT = "◀──";
-const TO_BOTH = "◀─▶";
-type Direction = typeof TO_SERVER | typeof TO_CLIENT | typeof TO_BOTH;
+/** Who sends something, and in which direction. The proxy can send in both. */
+const ARROWS = { client: "──▶", server: "◀──", proxy: "◀─▶" };
+type Sender = keyof typeof ARROWS;
+type Name = "client" | "server";
 
 /** A write that takes longer than this is shown as a wait. */
 const WAIT_NOTICE_MS = 500;
 const NEWLINE = 0x0a;
 
+/** An RST ends both directions, whatever they are doing. So it is an error. */
+class Reset extends Error {
+  constructor(readonly sender: Sender, message: string) {
+    super(message);
+  }
+}
+
 /** One client, and the connection to the server that is opened for it. */
 class Connection {
-  readonly #server: Socket;
+  #wasReset = false;
 
-  constructor(
-    readonly client: Socket,
-    readonly number: number,
-    readonly settings: ProxySettings,
-  ) {
-    this.#server = connect({
-      host: settings.serverHost,
-      port: settings.serverPort,
-      ...SOCKET_OPTIONS,
-    });
+  constructor(readonly number: number, readonly settings: ProxySettings) {}
+
+  /** Connects to the server, then passes on both directions. */
+  async run(client: Side): Promise<void> {
+    this.#show("client", "SYN");
+    const server = await this.#connect();
+    if (server) await this.#passOnBoth(client, server);
+    else client.close();
   }
 
-  /** Waits for the server, then passes on both directions until they end. */
-  async run(): Promise<void> {
-    this.#show(TO_SERVER, "SYN");
-    // An error of a connected socket means that its other end is gone.
-    this.client.on("error", () => {
-      this.#show(TO_SERVER, "RST");
-      this.#server.resetAndDestroy();
-    });
+  /** Connects to the server. If that fails, shows why. */
+  async #connect(): Promise<Side | undefined> {
+    const { reset, serverHost, serverPort } = this.settings;
+    const connect = reset ? connectWithNode : connectWithDeno;
     try {
-      await once(this.#server, "connect");
+      const server = await connect(serverHost, serverPort);
+      const { port } = server;
+      this.#show("server", `SYN ACK: the server sees a client on port ${port}`);
+      return server;
     } catch (error) {
       const { message } = error as Error;
-      this.#show(TO_CLIENT, `RST: ${message}. Is the server running?`);
-      this.client.resetAndDestroy();
-      return;
+      this.#show("server", `no SYN ACK: ${message}. Is the server running?`);
+      return undefined;
     }
-    this.#server.on("error", () => {
-      this.#show(TO_CLIENT, "RST");
-      this.client.resetAndDestroy();
-    });
-    const port = this.#server.localPort;
-    this.#show(TO_CLIENT, `SYN ACK: the server sees a client on port ${port}`);
-    // A direction that fails was reset; the `error` event has passed that on.
-    await Promise.allSettled([this.#passToServer(), this.#passToClient()]);
-    // With --half or --stall, one direction of a socket is still open.
-    this.client.destroySoon();
-    this.#server.destroySoon();
   }
 
-  /** Passes on what the client sends: to its FIN, or for the first lines. */
-  async #passToServer(): Promise<void> {
-    const { half, reset } = this.settings;
-    const hasEnded = await this.#passOn(TO_SERVER, half ?? reset);
-    if (!hasEnded && reset) {
-      this.#show(TO_BOTH, "RST: the proxy sends it to both sides (--reset)");
-      this.client.resetAndDestroy();
-      this.#server.resetAndDestroy();
-      return;
+  /** Passes on both directions until they have ended, each with its FIN. */
+  async #passOnBoth(client: Side, server: Side): Promise<void> {
+    const toServer = this.#passOn(client, server);
+    const toClient = this.#passOn(server, client);
+    try {
+      await Promise.all([toServer, toClient]);
+      client.close();
+      server.close();
+    } catch (error) {
+      if (!(error instanceof Reset)) throw error;
+      this.#show(error.sender, error.message);
+      this.#wasReset = true;
+      client.reset();
+      server.reset();
+      // Now the other direction fails, too.
+      await Promise.allSettled([toServer, toClient]);
     }
-    this.#show(
-      TO_SERVER,
-      hasEnded ? "FIN" : "FIN: the proxy sends it (--half)",
-    );
-    this.#server.end();
-    // Nothing can follow a FIN, so further input is read and thrown away.
-    this.client.resume();
   }
 
-  /** Passes on what the server sends: to its FIN, or for the first lines. */
-  async #passToClient(): Promise<void> {
-    const hasEnded = await this.#passOn(TO_CLIENT, this.settings.stall);
-    if (!hasEnded) {
-      this.#show(TO_CLIENT, "waits: the proxy does not read (--stall)");
-      return;
+  /** Passes on one direction, chunk by chunk, and then its FIN. */
+  async #passOn(from: Side, to: Side): Promise<void> {
+    const { stall, half, reset } = this.settings;
+    const maxLines = from.name === "server" ? stall : half ?? reset;
+    let lines = 0;
+    for await (const chunk of this.#change(from, maxLines)) {
+      this.#show(from.name, describeChunk(chunk));
+      await this.#write(chunk, from, to);
+      if (chunk.at(-1) === NEWLINE) lines++;
+      if (lines === maxLines) return await this.#endEarly(from, to);
     }
-    this.#show(TO_CLIENT, "FIN");
-    this.client.end();
+    this.#show(from.name, "FIN");
+    await to.sendFin();
   }
 
-  /**
-   * Passes on one direction, chunk by chunk. Each option adds a generator, which
-   * takes chunks and gives chunks, between reading and writing.
-   *
-   * @param maxLines it stops after this many lines; `undefined` for no limit.
-   * @returns whether the sender has ended this direction with a FIN.
-   */
-  async #passOn(direction: Direction, maxLines?: number): Promise<boolean> {
-    const isToServer = direction === TO_SERVER;
-    const from = isToServer ? this.client : this.#server;
-    const to = isToServer ? this.#server : this.client;
+  /** Reads chunk by chunk. Each option adds a step that takes and gives chunks. */
+  #change(from: Side, maxLines?: number): Chunks {
     const { glue, delay, tear, rate } = this.settings;
-
-    // Without this option, the loop would close the socket when it returns.
-    let chunks: Chunks = from.iterator({ destroyOnReturn: false });
-    if (glue) chunks = glueChunks(chunks, from, glue);
+    let chunks = from.read();
+    if (glue) chunks = glueChunks(chunks, glue);
     if (delay) chunks = delayChunks(chunks, delay);
     if (maxLines) chunks = cutIntoLines(chunks);
     if (tear) chunks = tearChunks(chunks, tear);
-    if (rate && !isToServer) chunks = slowDownChunks(chunks, rate);
-
-    let lines = 0;
-    for await (const chunk of chunks) {
-      if (to.destroyed) throw new Error("The receiver was reset");
-      this.#show(direction, describeChunk(chunk));
-      await this.#write(to, chunk, direction);
-      if (chunk.at(-1) === NEWLINE) lines++;
-      if (lines === maxLines) return false;
-    }
-    return true;
+    if (rate && from.name === "server") chunks = slowDownChunks(chunks, rate);
+    return chunks;
   }
 
-  /** Resolves when the kernel has accepted the chunk, however long that takes. */
-  async #write(to: Socket, chunk: Uint8Array, direction: Direction) {
-    const receiver = direction === TO_SERVER ? "server" : "client";
-    let isSlow = false;
+  /** Writes a chunk, however long the receiver takes to accept it. */
+  async #write(chunk: Uint8Array, from: Side, to: Side): Promise<void> {
     const timer = setTimeout(() => {
-      isSlow = true;
-      this.#show(direction, `waits: the ${receiver} does not read`);
+      this.#show(from.name, `waits: the ${to.name} does not read`);
     }, WAIT_NOTICE_MS);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        to.write(chunk, (error) => error ? reject(error) : resolve());
-      });
-    } finally {
-      clearTimeout(timer);
-    }
-    if (isSlow) this.#show(direction, `goes on: the ${receiver} reads again`);
+    await to.write(chunk).finally(() => clearTimeout(timer));
   }
 
-  #show(direction: Direction, text: string): void {
+  /** Does what `--stall`, `--half` or `--reset` says, after the last of its lines. */
+  async #endEarly(from: Side, to: Side): Promise<void> {
+    if (from.name === "server") {
+      this.#show("server", "waits: the proxy does not read (--stall)");
+    } else if (this.settings.reset) {
+      const cause = "the proxy sends it to both sides (--reset)";
+      throw new Reset("proxy", `RST: ${cause}`);
+    } else {
+      this.#show("client", "FIN: the proxy sends it (--half)");
+      await to.sendFin();
+      // Nothing can follow a FIN, so further input is read and thrown away.
+      for await (const _chunk of from.read());
+    }
+  }
+
+  /** Shows what happens, until an RST has ended the connection. */
+  #show(sender: Sender, text: string): void {
+    if (this.#wasReset) return;
     const { print, hasColors } = this.settings;
     const number = hasColors ? color(this.number) : `#${this.number}`;
-    print(`${formatTime()} ${number} client ${direction} server  ${text}`);
+    print(`${formatTime()} ${number} client ${ARROWS[sender]} server  ${text}`);
   }
 }
 
 // ----------------------------------------------------------- the bad network
 
-/** Bytes on their way from one socket to the other. */
+/** Bytes on their way from one side to the other. */
 type Chunks = AsyncIterable<Uint8Array>;
 
 /**
@@ -244,10 +220,14 @@ type Chunks = AsyncIterable<Uint8Array>;
 const TEAR_PAUSE_MS = 2;
 /** A longer chunk is torn without pauses, as with them it would take seconds. */
 const MAX_BYTES_WITH_PAUSES = 500;
-/** The queue of `--delay`. When it is full, the proxy stops reading. */
-const MAX_DELAYED_CHUNKS = 256;
 /** The pause after each part of a chunk that is slowed down. */
 const SLOW_PAUSE_MS = 100;
+/** `--glue` and `--delay` hold at most this many chunks. Then reading pauses. */
+const MAX_HELD_CHUNKS = 256;
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
 
 /** Cuts a chunk into parts of at most `size` bytes. */
 function* cut(chunk: Uint8Array, size: number): Iterable<Uint8Array> {
@@ -277,27 +257,40 @@ async function* slowDownChunks(chunks: Chunks, bytesPerSecond: number): Chunks {
   }
 }
 
-/** `--glue`: sleeps after a chunk, then adds what has arrived in the meantime. */
-async function* glueChunks(chunks: Chunks, from: Socket, ms: number): Chunks {
-  for await (const chunk of chunks) {
-    await sleep(ms);
-    const arrived: Uint8Array | null = from.read();
-    yield arrived ? Buffer.concat([chunk, arrived]) : chunk;
-  }
+/** `--glue`: holds a chunk, and adds what else comes until the time is up. */
+function glueChunks(chunks: Chunks, ms: number): Chunks {
+  const held: Uint8Array[] = [];
+  let passedOn = Promise.resolve();
+  const stage = new TransformStream<Uint8Array, Uint8Array>({
+    async transform(chunk, output) {
+      held.push(chunk);
+      if (held.length === 1) {
+        passedOn = sleep(ms)
+          .then(() => output.enqueue(Buffer.concat(held.splice(0))))
+          .catch(() => {}); // After an RST, nobody takes the chunk.
+      }
+      if (held.length >= MAX_HELD_CHUNKS) await passedOn;
+    },
+    flush: () => passedOn,
+  });
+  return ReadableStream.from(chunks).pipeThrough(stage);
 }
 
-/** `--delay`: a queue of timers, one for each chunk. */
-async function* delayChunks(chunks: Chunks, ms: number): Chunks {
-  const queue = new TransformStream<Uint8Array, Promise<Uint8Array>>(
-    {
-      transform: (chunk, timers) => timers.enqueue(sleep(ms, chunk)),
-      flush: () => sleep(ms), // The FIN is late, too.
+/** `--delay`: holds each chunk for so long. Equal timers end in their order. */
+function delayChunks(chunks: Chunks, ms: number): Chunks {
+  let heldCount = 0;
+  const stage = new TransformStream<Uint8Array, Uint8Array>({
+    async transform(chunk, output) {
+      heldCount++;
+      const passedOn = sleep(ms)
+        .then(() => output.enqueue(chunk))
+        .catch(() => {}) // After an RST, nobody takes the chunk.
+        .finally(() => heldCount--);
+      if (heldCount >= MAX_HELD_CHUNKS) await passedOn;
     },
-    undefined,
-    { highWaterMark: MAX_DELAYED_CHUNKS },
-  );
-  const timers = ReadableStream.from(chunks).pipeThrough(queue);
-  for await (const timer of timers) yield await timer;
+    flush: () => sleep(ms), // The FIN is late, too.
+  });
+  return ReadableStream.from(chunks).pipeThrough(stage);
 }
 
 /** Cuts after each newline, so that the proxy can stop after N lines. */
@@ -313,6 +306,161 @@ async function* cutIntoLines(chunks: Chunks): Chunks {
   }
 }
 
+// ---------------------------------------------------------------- the sockets
+
+/** Only programs on this machine can connect to the proxy. */
+const LISTEN_HOST = "127.0.0.1";
+/** After an error such as "too many open files", accepting pauses for this long. */
+const ACCEPT_RETRY_MS = 100;
+/** One read takes at most this many bytes. */
+const BUFFER_SIZE = 64 * 1024;
+
+/** A connection of the proxy, either to a client or to the server. */
+type Side = DenoSide | NodeSide;
+/** Is called for each client that connects. */
+type OnClient = (client: Side) => void;
+
+function listenWithDeno(port: number, onClient: OnClient) {
+  const listener = Deno.listen({ hostname: LISTEN_HOST, port });
+  async function acceptClients(): Promise<void> {
+    for (;;) {
+      try {
+        onClient(new DenoSide("client", await listener.accept()));
+      } catch (error) {
+        if (error instanceof Deno.errors.BadResource) return; // by `close`
+        await sleep(ACCEPT_RETRY_MS);
+      }
+    }
+  }
+  acceptClients();
+  return { port: listener.addr.port, close: () => listener.close() };
+}
+
+async function connectWithDeno(hostname: string, port: number) {
+  return new DenoSide("server", await Deno.connect({ hostname, port }));
+}
+
+/** A connection of Deno. */
+class DenoSide {
+  readonly port: number;
+
+  constructor(
+    readonly name: Name,
+    readonly conn: Deno.TcpConn,
+  ) {
+    this.port = conn.localAddr.port;
+    // Otherwise, the kernel may gather small chunks and send them as one.
+    conn.setNoDelay();
+  }
+
+  /** Reads chunk by chunk, up to the FIN. */
+  async *read(): Chunks {
+    const buffer = new Uint8Array(BUFFER_SIZE);
+    for (;;) {
+      const count = await this.conn.read(buffer).catch(this.#fail);
+      if (count === null) return;
+      yield buffer.slice(0, count);
+    }
+  }
+
+  /** Resolves when the kernel has accepted the whole chunk. */
+  async write(chunk: Uint8Array): Promise<void> {
+    let rest = chunk;
+    while (rest.length > 0) {
+      const count = await this.conn.write(rest).catch(this.#fail);
+      rest = rest.subarray(count);
+    }
+  }
+
+  /** Ends one direction. The other one stays open. */
+  async sendFin(): Promise<void> {
+    await this.conn.closeWrite().catch(this.#fail);
+  }
+
+  close(): void {
+    this.conn.close();
+  }
+
+  /** Sends a FIN, not an RST: see {@linkcode NodeSide}. */
+  reset(): void {
+    this.conn.close();
+  }
+
+  /** A read or a write fails if the other end has sent an RST. */
+  readonly #fail = (): never => {
+    throw new Reset(this.name, "RST, passed on as a FIN");
+  };
+}
+
+// -------------------------------------------------------------- sending an RST
+
+/** Without this option, `node:net` answers each FIN with a FIN. */
+const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true };
+
+async function listenWithNode(port: number, onClient: OnClient) {
+  const listener = net.createServer(SOCKET_OPTIONS, (socket) => {
+    onClient(new NodeSide("client", socket));
+  });
+  listener.listen(port, LISTEN_HOST);
+  await once(listener, "listening");
+  const address = listener.address() as net.AddressInfo;
+  return { port: address.port, close: () => listener.close() };
+}
+
+async function connectWithNode(host: string, port: number) {
+  const socket = net.connect({ host, port, ...SOCKET_OPTIONS });
+  await once(socket, "connect");
+  return new NodeSide("server", socket);
+}
+
+/**
+ * A socket of `node:net` in place of Deno's, for `--reset`: Deno cannot send an RST.
+ * When Deno closes a connection, it sends a FIN first, even if it has not read all of
+ * the input. So the other end reads the end of the input, and no error.
+ */
+class NodeSide {
+  readonly port: number;
+
+  constructor(
+    readonly name: Name,
+    readonly socket: net.Socket,
+  ) {
+    this.port = socket.localPort!;
+    // `read` and `write` fail, too. Without this, an error would end the program.
+    socket.on("error", () => {});
+  }
+
+  async *read(): Chunks {
+    try {
+      // Without this option, the end of the input would close the socket.
+      yield* this.socket.iterator({ destroyOnReturn: false });
+    } catch {
+      throw new Reset(this.name, "RST");
+    }
+  }
+
+  write(chunk: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.socket.write(chunk, (error) => {
+        if (error) reject(new Reset(this.name, "RST"));
+        else resolve();
+      });
+    });
+  }
+
+  sendFin(): Promise<void> {
+    return new Promise((resolve) => this.socket.end(resolve));
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
+}
+
 // ---------------------------------------------------------------- the output
 
 /** Of a longer chunk, only the start is shown, and how many bytes follow. */
@@ -322,15 +470,9 @@ const MAX_UTF8_BYTES = 4;
 const REPLACEMENT = "\ufffd";
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /** Control characters, and others that cannot be seen or that reorder the text. */
-const INVISIBLE = /[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/u;
-const ESCAPES: Record<string, string> = {
-  " ": " ",
-  "\n": "\\n",
-  "\r": "\\r",
-  "\t": "\\t",
-  '"': '\\"',
-  "\\": "\\\\",
-};
+const INVISIBLE = /(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/u;
+/** These are escaped as in the source of a program: `\\n`. */
+const SPECIAL = /[\n\r\t"\\]/;
 
 /** Each of six connections in turn has a color of its own. */
 function color(number: number): string {
@@ -376,48 +518,33 @@ function firstCharacter(bytes: Uint8Array): string {
 }
 
 function escapeCharacter(character: string): string {
-  const known = ESCAPES[character];
-  if (known) return known;
-  const code = character.codePointAt(0)!.toString(16);
-  return INVISIBLE.test(character) ? `\\u{${code}}` : character;
+  if (SPECIAL.test(character)) return JSON.stringify(character).slice(1, -1);
+  if (!INVISIBLE.test(character)) return character;
+  return `\\u{${character.codePointAt(0)!.toString(16)}}`;
 }
 
 function escapeByte(byte: number): string {
   return `\\x${byte.toString(16).padStart(2, "0")}`;
 }
 
-// ---------------------------------------------------------- the command line
+// ------------------------------------------------------------ the command line
 
 const DEFAULT_PORT = "9998";
 const DEFAULT_SERVER = "127.0.0.1:9999";
+const MAX_PORT = 65_535;
+const OPTION_LINES = Object.entries(OPTIONS)
+  .map(([name, text]) => `  --${name} ${text}`)
+  .join("\n");
 const USAGE = `Usage: deno task proxy [PORT] [HOST:PORT] [options]
 
 Shows what passes between clients and the server. Ctrl+C ends it.
 
   PORT         listen for clients on this port (default ${DEFAULT_PORT})
   HOST:PORT    pass on to this server (default ${DEFAULT_SERVER})
-  --tear N     both directions: pass on chunks of at most N bytes
-  --glue MS    both directions: gather for MS milliseconds, pass on one chunk
-  --delay MS   both directions: pass on everything MS milliseconds late
-  --rate N     to the client: pass on N bytes a second, as if it reads slowly
-  --stall N    after N lines from the server, read no more from it
-  --half N     after N lines from the client, send a FIN to the server; what the
-               server sends after that is still passed on
-  --reset N    after N lines from the client, send an RST to both sides
+${OPTION_LINES}
   -h, --help   show this help
 
 Without --half, too, a FIN ends one direction only.`;
-
-/** The options that take a number. */
-const OPTIONS = [
-  "tear",
-  "glue",
-  "delay",
-  "rate",
-  "stall",
-  "half",
-  "reset",
-] as const;
 
 function exit(status: 0 | 1 | 2, message: string): never {
   if (status === 0) console.log(message);
@@ -426,63 +553,58 @@ function exit(status: 0 | 1 | 2, message: string): never {
 }
 
 function parseCommandLine(args: string[]): ProxySettings {
+  const names = Object.keys(OPTIONS) as Option[];
   const flags = parseArgs(args, {
     boolean: ["help"],
-    string: [...OPTIONS, "_"],
+    string: [...names, "_"],
     alias: { help: "h" },
     unknown(arg) {
       if (arg.startsWith("-")) exit(2, `Unknown option ${arg}: see --help.`);
     },
   });
   if (flags.help) exit(0, USAGE);
-  const words = flags._.map(String);
-  const port = words[0] ?? DEFAULT_PORT;
-  const server = words[1] ?? DEFAULT_SERVER;
-  if (words.length > 2) {
-    exit(2, `Unexpected argument "${words[2]}": see --help.`);
-  }
-  const match = /^(.+):(\d+)$/.exec(server);
+  const [port = DEFAULT_PORT, server = DEFAULT_SERVER, more] = flags._;
+  if (more !== undefined) exit(2, `Unexpected argument "${more}": see --help.`);
+  const match = /^(.+):(\d+)$/.exec(`${server}`);
   if (!match) exit(2, `Wrong server "${server}": see --help.`);
   const settings: ProxySettings = {
-    listenPort: parsePort(port),
+    listenPort: parseNumber("port", `${port}`, 0, MAX_PORT),
     serverHost: match[1]!.replace(/[[\]]/g, ""), // An IPv6 address has brackets.
-    serverPort: parsePort(match[2]!),
+    serverPort: parseNumber("port", match[2]!, 1, MAX_PORT),
     print: (line) => console.log(line),
     hasColors: Deno.stdout.isTerminal() && !Deno.noColor,
   };
-  for (const name of OPTIONS) settings[name] = parseNumber(name, flags[name]);
+  for (const name of names) {
+    const text = flags[name];
+    if (text !== undefined) settings[name] = parseNumber(`--${name}`, text, 1);
+  }
   const hasBoth = settings.half && settings.reset;
   if (hasBoth) exit(2, "Give --half or --reset, not both: see --help.");
   return settings;
 }
 
-function parseNumber(name: string, text?: string): number | undefined {
-  if (text === undefined) return undefined;
-  const isNumber = /^[1-9]\d{0,8}$/.test(text);
-  if (!isNumber) exit(2, `Wrong --${name} "${text}": see --help.`);
-  return Number(text);
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  const isPort = /^\d{1,5}$/.test(text) && port <= 65_535;
-  if (!isPort) exit(2, `Wrong port "${text}": see --help.`);
-  return port;
+function parseNumber(
+  name: string,
+  text: string,
+  min: number,
+  max = Infinity,
+): number {
+  const number = Number(text);
+  const isRight = /^\d+$/.test(text) && number >= min && number <= max;
+  return isRight ? number : exit(2, `Wrong ${name} "${text}": see --help.`);
 }
 
 async function main(): Promise<void> {
   const settings = parseCommandLine(Deno.args);
-  const { state } = await Deno.permissions.request({ name: "net" });
-  if (state !== "granted") exit(1, "Cannot start: add --allow-net.");
+  const { serverHost, serverPort } = settings;
   try {
-    const listener = await startProxy(settings);
-    const { port } = listener.address() as AddressInfo;
-    const { serverHost, serverPort } = settings;
-    console.log(`Listens on port ${port} of ${LISTEN_HOST}.`);
+    const proxy = await startProxy(settings);
+    console.log(`Listens on port ${proxy.port} of ${LISTEN_HOST}.`);
     console.log(`Passes on to port ${serverPort} of ${serverHost}.`);
   } catch (error) {
     const { message } = error as Error;
-    exit(1, `Cannot start: ${message}. Choose another port.`);
+    const advice = /in use/.test(message) ? " Choose another port." : "";
+    exit(1, `Cannot listen: ${message}.${advice}`);
   }
 }
 
