@@ -77,6 +77,7 @@ Deno.test("slow receivers: a newcomer receives a member that was alone with a sl
   const alice = await server.join("alice");
   await joinSleeper(server, "sleeper", alice);
   await alice.sends(...messages(5)); // The sleeper has room for one or two.
+  for (let n = 0; n < ENOUGH_TURNS; n++) await turn(); // The server has read them.
   const bob = await server.join("bob");
   await alice.receives(announcements.joined("bob"));
   await alice.sends("Is anybody here?");
