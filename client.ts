@@ -436,7 +436,7 @@ class Terminal implements Output {
     this.#moreTyped.resolve();
   }
 
-  /** Yields the lines that were typed. A request for the next one means: this was sent. */
+  /** Yields the lines that were typed. When the next is requested, this one was sent. */
   async *typedLines(): AsyncGenerator<string> {
     while (true) {
       const line = this.#pendingLines[0];
@@ -507,9 +507,9 @@ const KEY_BUFFER_SIZE = 64 * 1024;
  * typed, and readline draws that line again below it.
  *
  * Not handled: if one line of a paste is too long, it stays, and the lines after it
- * are added to it. Also, readline and terminals disagree on the width of joined emoji, and of
- * combining marks in some scripts, for example Thai. These, a line taller than the
- * window, and a resize while lines come in leave parts of a prompt behind.
+ * are added to it. Also, readline and terminals disagree on the width of joined emoji,
+ * and of combining marks in some scripts, for example Thai. These, a line taller than
+ * the window, and a resize while lines come in leave parts of a prompt behind.
  */
 class Screen {
   #isOpen = true;

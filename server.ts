@@ -61,7 +61,7 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** Clients, with or without a name. Further clients are refused. Leaving ones do not count. */
+  /** Clients, named or not, but without those that leave. Others are refused. */
   maxClients: number;
   /** Milliseconds that a client has to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
@@ -129,7 +129,7 @@ class Room {
     );
     this.#clients.add(client);
     try {
-      conn.setNoDelay(true); // The kernel must not hold lines back to batch them: the log does.
+      conn.setNoDelay(true); // The log batches lines, so the kernel need not.
       conn.setKeepAlive(true); // If the peer vanishes, reads fail after some hours.
       this.#greet(client);
       for await (const line of readLines(conn)) {
@@ -320,7 +320,7 @@ class Client {
   state: State = "new";
   name = ""; // A member has a name.
   undeliveredSize = 0; // characters that it has sent and that the log still holds
-  checksWithoutProgress = 0; // `FlowControl` counts it up, and a successful write resets it.
+  checksWithoutProgress = 0; // see `FlowControl`; a successful write resets it
   #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
   #lastSend = Promise.resolve();
 
@@ -503,7 +503,7 @@ class Log {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
-    this.#scheduleFlush(); // If its send loop waits for entries, it has to see `stopOffset`.
+    this.#scheduleFlush(); // Its send loop has to see `stopOffset`.
   }
 
   /** Drops the entries that everybody has received. */
