@@ -69,10 +69,12 @@ export class TextLineStream extends TransformStream<string, string> {
 
     const lines = text.split(this.#lineEnd);
     const unfinished = lines.pop() ?? "";
-    for (const line of lines) {
-      this.#parts.push(line);
+    const [endOfLine, ...wholeLines] = lines;
+    if (endOfLine !== undefined) {
+      this.#parts.push(endOfLine);
       controller.enqueue(this.#takeLine());
     }
+    for (const line of wholeLines) controller.enqueue(line);
     if (unfinished !== "") this.#parts.push(unfinished);
   }
 
