@@ -10,56 +10,23 @@
  * The usual answers: each socket has one writer, and one place decides the order. In
  * Go that is a channel for each client, in Erlang a process with its mailbox, and
  * chat servers such as ngircd have a queue for each connection.
+ *
+ * A sleeper is a member who reads nothing until the test says so. In memory its buffer
+ * is so small that a `LARGE_MESSAGE` does not fit into it.
  */
 
 import { assertEquals, fail } from "@std/assert";
 import {
   announcements,
-  assertLine,
   assertLines,
+  beforeIdle,
+  LARGE_MESSAGE,
   messages,
-  type Person,
   quote,
+  saidBy,
   TestServer,
-  turn,
+  untilIdle,
 } from "./helpers.ts";
-
-/**
- * The network in memory holds this many bytes for a narrow receiver: one short line.
- * Such a receiver is slow as soon as its test does not read.
- */
-const NARROW = { bufferSize: 80 };
-/** A line that does not fit into the buffer of a narrow receiver. */
-const LONG = "x".repeat(90);
-
-/** Lets the server do all that it can do now: it may need some turns and timers. */
-async function settle(): Promise<void> {
-  for (let n = 0; n < SETTLE_PAUSES; n++) await pause();
-}
-
-const SETTLE_PAUSES = 20;
-
-async function pause(): Promise<void> {
-  for (let n = 0; n < 5; n++) await turn();
-  await new Promise((resolve) => setTimeout(resolve));
-}
-
-/** The next line. Fails if the server could have sent it by now, but has not. */
-async function nextLineSoon(person: Person): Promise<string> {
-  let hasArrived = false;
-  const line = person.nextLine().finally(() => hasArrived = true);
-  for (let n = 0; n < SETTLE_PAUSES && !hasArrived; n++) await pause();
-  if (hasArrived) return await line;
-  line.catch(() => {}); // It fails later, when the test has ended.
-  fail(`${person.name} should receive a line now\nbut has to wait`);
-}
-
-/** All lines up to this one. */
-async function linesSoonUntil(person: Person, last: string): Promise<string[]> {
-  const lines: string[] = [];
-  while (lines.at(-1) !== last) lines.push(await nextLineSoon(person));
-  return lines;
-}
 
 // ------------------------------------------------- what was right from the start
 
@@ -126,7 +93,7 @@ Deno.test("broadcast: all receivers see the lines of three busy senders in one o
     const isOwn = (line: string) => line.startsWith(`${sender.name}: `);
     assertLines(
       order.filter(isOwn),
-      lines.map((line) => `${sender.name}: ${line}`),
+      saidBy(sender.name, lines),
       "zoe",
     );
     await sender.receives(...order.filter((line) => !isOwn(line)));
@@ -138,22 +105,21 @@ Deno.test("broadcast: all receivers see the lines of three busy senders in one o
 Deno.test("broadcast: a line arrives whole, even if the network accepts it in parts", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
-  const carol = await server.join("carol", NARROW);
-  await alice.sends(LONG.repeat(3), "the end");
-  await carol.receives(`alice: ${LONG.repeat(3)}`, "alice: the end");
+  const carol = await server.joinSleeper("carol");
+  await alice.sends(LARGE_MESSAGE, "the end");
+  await carol.receives(`alice: ${LARGE_MESSAGE}`, "alice: the end");
 });
 
 Deno.test("broadcast: lines of several senders do not mix, even if a receiver is slow", async () => {
   await using server = new TestServer({ inMemory: true });
   const senders = await server.joinAll("ann", "ben", "cy");
-  const carol = await server.join("carol", NARROW);
-  for (const sender of senders) await sender.sends(LONG, "the end");
-  const expected = new Set<string>();
-  for (const { name } of senders) {
-    expected.add(`${name}: ${LONG}`).add(`${name}: the end`);
-  }
+  const carol = await server.joinSleeper("carol");
+  const said = [LARGE_MESSAGE, "the end"];
+  for (const sender of senders) await sender.sends(...said);
+  const expected = new Set(senders.flatMap(({ name }) => saidBy(name, said)));
   while (expected.size > 0) {
-    const line = await nextLineSoon(carol);
+    const complaint = `carol has to wait for ${expected.size} of 6 lines`;
+    const line = await beforeIdle(carol.nextLine(), complaint);
     if (expected.delete(line)) continue;
     fail(`carol should receive whole lines, each once
 but receives:\n  ${quote(line)}`);
@@ -176,7 +142,7 @@ Deno.test("broadcast: a receiver with a broken connection harms neither sender n
   const erin = await server.connect("erin");
   await erin.sends("erin");
   for (const receiver of [bob, dave]) {
-    const lines = await linesSoonUntil(receiver, announcements.joined("erin"));
+    const lines = await receiver.receivesNowUntil(announcements.joined("erin"));
     assertLines(
       lines.filter((line) => line !== announcements.left("carol")),
       ["alice: one", "alice: two", announcements.joined("erin")],
@@ -190,37 +156,36 @@ Deno.test("broadcast: a receiver with a broken connection harms neither sender n
 Deno.test("broadcast: nobody waits for a receiver that reads nothing", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  await server.join("sleeper", NARROW);
+  await server.joinSleeper("sleeper", bob);
   const carol = await server.join("carol");
-  await bob.receivesUntil(announcements.joined("carol"));
-  await alice.sends(LONG); // The server cannot write all of it to the sleeper.
+  await bob.receives(announcements.joined("carol"));
+  await alice.sends(LARGE_MESSAGE);
   for (const receiver of [bob, carol]) {
-    assertLine(await nextLineSoon(receiver), `alice: ${LONG}`, receiver.name);
+    await receiver.receivesNow(`alice: ${LARGE_MESSAGE}`);
   }
 });
 
 Deno.test("broadcast: all see the same order, even if one of them reads nothing", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await server.join("sleeper", NARROW);
+  const sleeper = await server.joinSleeper("sleeper", bob);
   const carol = await server.join("carol");
-  await bob.receivesUntil(announcements.joined("carol"));
-  await alice.sends(LONG, LONG); // More than the sleeper's buffer can hold.
-  await settle();
+  await bob.receives(announcements.joined("carol"));
+  await alice.sends(LARGE_MESSAGE, LARGE_MESSAGE);
+  await untilIdle();
   await sleeper.sends("two");
-  const order = await linesSoonUntil(bob, "sleeper: two");
-  assertLines(await linesSoonUntil(carol, "sleeper: two"), order, "carol");
+  const order = await bob.receivesNowUntil("sleeper: two");
+  assertLines(await carol.receivesNowUntil("sleeper: two"), order, "carol");
 });
 
 Deno.test("broadcast: the first line of a new member is the welcome", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
-  const sleeper = await server.join("sleeper", NARROW);
-  await alice.receives(announcements.joined("sleeper"));
-  await alice.sends(LONG); // The server cannot write all of it to the sleeper.
+  const sleeper = await server.joinSleeper("sleeper", alice);
+  await alice.sends(LARGE_MESSAGE);
   const carol = await server.connect("carol");
   await carol.sends("carol");
-  await linesSoonUntil(alice, announcements.joined("carol"));
+  await alice.receivesNow(announcements.joined("carol"));
   await sleeper.sends("hi");
   await alice.receives("sleeper: hi");
   await carol.receives(

@@ -11,67 +11,23 @@
  * left are still listed, and sockets stay open until there are none left. The usual
  * answer, in HTTP servers as in databases, is one function that ends a connection,
  * and that may be called twice.
+ *
+ * A sleeper is a member who reads nothing until the test says so. In memory its buffer
+ * is so small that a `LARGE_MESSAGE` does not fit into it.
  */
 
 import { assertEquals, fail } from "@std/assert";
 import {
   announcements,
-  assertLine,
   assertLines,
+  LARGE_MESSAGE,
   messages,
   type Person,
   quote,
+  saidBy,
   TestServer,
-  turn,
+  untilIdle,
 } from "./helpers.ts";
-
-/**
- * The network in memory holds this many bytes for a narrow receiver: one short line.
- * Such a receiver is slow as soon as its test does not read.
- */
-const NARROW = { bufferSize: 80 };
-/** A line that does not fit into the buffer of a narrow receiver. */
-const LONG = "x".repeat(90);
-
-/** Lets the server do all that it can do now: it may need some turns and timers. */
-async function settle(): Promise<void> {
-  for (let n = 0; n < SETTLE_PAUSES; n++) await pause();
-}
-
-const SETTLE_PAUSES = 20;
-
-async function pause(): Promise<void> {
-  for (let n = 0; n < 5; n++) await turn();
-  await new Promise((resolve) => setTimeout(resolve));
-}
-
-/** The next line. Fails if the server could have sent it by now, but has not. */
-async function nextLineSoon(person: Person): Promise<string> {
-  let hasArrived = false;
-  const line = person.nextLine().finally(() => hasArrived = true);
-  for (let n = 0; n < SETTLE_PAUSES && !hasArrived; n++) await pause();
-  if (hasArrived) return await line;
-  line.catch(() => {}); // It fails later, when the test has ended.
-  fail(`${person.name} should receive a line now\nbut has to wait`);
-}
-
-/** All lines up to this one. */
-async function linesSoonUntil(person: Person, last: string): Promise<string[]> {
-  const lines: string[] = [];
-  while (lines.at(-1) !== last) lines.push(await nextLineSoon(person));
-  return lines;
-}
-
-/** Fails unless this line is the next one. */
-async function receivesSoon(person: Person, line: string): Promise<void> {
-  assertLine(await nextLineSoon(person), line, person.name);
-}
-
-/** The server's end of a connection in memory. */
-function serverEnd(person: Person): Deno.TcpConn & { isClosed: boolean } {
-  return (person.conn as unknown as { peer: ReturnType<typeof serverEnd> })
-    .peer;
-}
 
 /** Lets timers fire early, so that the tests do not have to wait for them. */
 class Clock {
@@ -115,7 +71,7 @@ Deno.test("disconnecting: what a member says before it closes is delivered", asy
   const lines = messages(500, 100);
   await alice.sends(...lines);
   alice.closes();
-  await bob.receives(...lines.map((line) => `alice: ${line}`));
+  await bob.receives(...saidBy("alice", lines));
   await bob.receives(announcements.left("alice"));
 });
 
@@ -127,7 +83,7 @@ Deno.test("disconnecting: after a close or a reset, the others are notified once
     await bob.receives(announcements.joined(name));
     if (name === "alice") leaver.closes();
     else leaver.resets();
-    await settle();
+    await untilIdle();
     const next = await server.join(`after_${name}`);
     await bob.receives(
       announcements.left(name),
@@ -140,7 +96,7 @@ Deno.test("disconnecting: a name is free again after a reset", async () => {
   await using server = new TestServer();
   const alice = await server.join("alice", { canReset: true });
   alice.resets();
-  await settle();
+  await untilIdle();
   await server.join("alice");
 });
 
@@ -155,7 +111,7 @@ Deno.test("disconnecting: a member that is reset with lines unread has left, too
     "bob: a line that alice never reads",
   );
   alice.resets();
-  await settle();
+  await untilIdle();
   await server.join("dave");
   await bob.receives(announcements.left("alice"), announcements.joined("dave"));
 });
@@ -171,7 +127,7 @@ Deno.test("disconnecting: when many leave at the same time, none stays on the li
   }
   await witness.receivesUntil(announcements.joined("user19"));
   leavers.forEach((person, n) => n % 3 ? person.closes() : person.resets());
-  await settle();
+  await untilIdle();
   const last = await server.connect("the last one");
   await last.sends("last");
   const lines = await witness.receivesUntil(announcements.joined("last"));
@@ -186,15 +142,14 @@ Deno.test("disconnecting: when many leave at the same time, none stays on the li
 Deno.test("disconnecting: whoever half-closes still receives what was on its way", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const leaver = await server.join("leaver", NARROW);
-  await bob.receives(announcements.joined("leaver"));
-  await alice.sends(LONG);
-  await bob.receives(`alice: ${LONG}`);
+  const leaver = await server.joinSleeper("leaver", bob);
+  await alice.sends(LARGE_MESSAGE);
+  await bob.receives(`alice: ${LARGE_MESSAGE}`);
   await leaver.halfCloses();
-  await receivesSoon(bob, announcements.left("leaver"));
-  await leaver.receives(`alice: ${LONG}`);
-  await settle();
-  if (serverEnd(leaver).isClosed) return;
+  await bob.receivesNow(announcements.left("leaver"));
+  await leaver.receives(`alice: ${LARGE_MESSAGE}`);
+  await untilIdle();
+  if (leaver.serverEnd.isClosed) return;
   fail("leaver should be disconnected after the last line\nbut is not");
 });
 
@@ -203,7 +158,7 @@ Deno.test("disconnecting: whoever half-closes after the name is still welcomed",
   const alice = await server.visit("alice", { bufferSize: 10 });
   await alice.sends("alice");
   await alice.halfCloses();
-  await settle();
+  await untilIdle();
   await alice.receives(
     announcements.enterName(alice.port),
     announcements.welcome("alice", "alice"),
@@ -221,7 +176,7 @@ Deno.test("disconnecting: a reset loses nothing that was said before it", async 
   const lines = messages(600, 50); // The kernel accepts them at once.
   await alice.sendsRaw([...lines, "half a li"].join("\n"));
   alice.resets();
-  await bob.receives(...lines.map((line) => `alice: ${line}`));
+  await bob.receives(...saidBy("alice", lines));
   await bob.receives("alice: half a li", announcements.left("alice"));
 });
 
@@ -230,13 +185,12 @@ Deno.test("disconnecting: a reset loses nothing that was said before it", async 
 Deno.test("disconnecting: whoever half-closes and reads nothing is closed after a second", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await server.join("sleeper", NARROW);
-  await bob.receives(announcements.joined("sleeper"));
-  await alice.sends(LONG); // The server cannot write all of it to the sleeper.
-  await bob.receives(`alice: ${LONG}`);
+  const sleeper = await server.joinSleeper("sleeper", bob);
+  await alice.sends(LARGE_MESSAGE);
+  await bob.receives(`alice: ${LARGE_MESSAGE}`);
   using clock = new Clock();
   await sleeper.halfCloses();
-  await receivesSoon(bob, announcements.left("sleeper"));
+  await bob.receivesNow(announcements.left("sleeper"));
   clock.advance(1_000);
   const lines = await sleeper.receivesUntil();
   if (lines.length === 0) return;
@@ -259,7 +213,7 @@ but warns ${warnings.length} times${seen}`);
 Deno.test("disconnecting: a bug while sending is reported, and ends one connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
-  serverEnd(alice).write = () => Promise.reject(BUG);
+  alice.serverEnd.write = () => Promise.reject(BUG);
   await bob.sends("hi");
   await server.join("dave");
   await carol.receives(
@@ -273,9 +227,9 @@ Deno.test("disconnecting: a bug while sending is reported, and ends one connecti
 Deno.test("disconnecting: a bug while reading is reported, and ends one connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  serverEnd(alice).read = () => Promise.reject(BUG);
+  alice.serverEnd.read = () => Promise.reject(BUG);
   await alice.sends("hi");
-  await settle();
+  await untilIdle();
   await server.join("carol");
   const lines = await bob.receivesUntil(announcements.joined("carol"));
   const isLeft = (line: string) => line === announcements.left("alice");
@@ -290,30 +244,28 @@ Deno.test("disconnecting: a bug while reading is reported, and ends one connecti
 Deno.test("disconnecting: a bug is reported, but a broken connection is not", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await server.join("sleeper", NARROW);
-  await bob.receives(announcements.joined("sleeper"));
-  await alice.sends(LONG); // The server cannot write all of it to the sleeper.
-  await bob.receives(`alice: ${LONG}`);
+  const sleeper = await server.joinSleeper("sleeper", bob);
+  await alice.sends(LARGE_MESSAGE);
+  await bob.receives(`alice: ${LARGE_MESSAGE}`);
   sleeper.resets();
-  serverEnd(bob).write = () => Promise.reject(BUG);
+  bob.serverEnd.write = () => Promise.reject(BUG);
   await alice.sends("hi");
-  await settle();
+  await untilIdle();
   assertOneWarning(server);
 });
 
 Deno.test("disconnecting: after a bug has ended a member, none of its lines is broadcast", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, carol] = await server.joinAll("alice", "carol");
-  const sleeper = await server.join("sleeper", NARROW);
-  await carol.receives(announcements.joined("sleeper"));
-  await alice.sends(LONG, "after it"); // The sleeper delays the second message.
-  await carol.receives(`alice: ${LONG}`);
-  serverEnd(alice).write = () => Promise.reject(BUG);
+  const sleeper = await server.joinSleeper("sleeper", carol);
+  await alice.sends(LARGE_MESSAGE, "after it"); // The sleeper delays the second one.
+  await carol.receives(`alice: ${LARGE_MESSAGE}`);
+  alice.serverEnd.write = () => Promise.reject(BUG);
   await carol.sends("hi");
-  await linesSoonUntil(carol, announcements.left("alice"));
+  await carol.receivesNowUntil(announcements.left("alice"));
   await sleeper.receivesUntil(announcements.left("alice"));
   await server.join("dave");
-  await receivesSoon(carol, announcements.joined("dave"));
+  await carol.receivesNow(announcements.joined("dave"));
 });
 
 // ---------------------------------------------------------------------- the stop
@@ -321,25 +273,24 @@ Deno.test("disconnecting: after a bug has ended a member, none of its lines is b
 Deno.test("disconnecting: a server that stops ends all connections", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await server.join("sleeper", NARROW);
-  await bob.receives(announcements.joined("sleeper"));
-  await alice.sends(LONG); // The server cannot write all of it to the sleeper.
-  await bob.receives(`alice: ${LONG}`);
+  const sleeper = await server.joinSleeper("sleeper", bob);
+  await alice.sends(LARGE_MESSAGE);
+  await bob.receives(`alice: ${LARGE_MESSAGE}`);
   using clock = new Clock();
   await sleeper.halfCloses();
-  await receivesSoon(bob, announcements.left("sleeper"));
+  await bob.receivesNow(announcements.left("sleeper"));
 
-  const isSleeperClosed = server.stop().then(() => serverEnd(sleeper).isClosed);
+  const isSleeperClosed = server.stop().then(() => sleeper.serverEnd.isClosed);
   let isConnected = true;
   const end = bob.receivesUntil().finally(() => isConnected = false);
-  await settle();
+  await untilIdle();
   if (isConnected) {
     end.catch(() => {});
     fail("bob should be disconnected when the server stops\nbut is not");
   }
   alice.closes();
   bob.closes();
-  await settle();
+  await untilIdle();
   clock.advance(1_000);
   if (await isSleeperClosed) return;
   fail(
@@ -352,7 +303,7 @@ Deno.test("disconnecting: a server that stops ends all connections", async () =>
 Deno.test("disconnecting: the server asks the kernel to look for silent peers", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
-  const ends = Object.getPrototypeOf(serverEnd(alice));
+  const ends = Object.getPrototypeOf(alice.serverEnd);
   const { setKeepAlive } = ends;
   const askedFor: boolean[] = [];
   ends.setKeepAlive = (isOn = true) => void askedFor.push(isOn);

@@ -23,7 +23,6 @@ import {
   TestServer,
   turn,
 } from "./helpers.ts";
-import { trafficOf } from "./network.ts";
 
 const NAME_TOO_LONG =
   "[SYSTEM] A name has at most 20 characters. Enter another name:";
@@ -131,7 +130,7 @@ Deno.test("limits: a line that is too long is refused, even if few of its charac
 
 /** Resolves when the server has read all that a person has sent: in memory only. */
 async function isRead(person: Person): Promise<void> {
-  while (trafficOf(person.conn).peerUnreadBytes > 0) await turn();
+  while (person.bytesUnreadByServer > 0) await turn();
 }
 
 Deno.test("limits: no line is broadcast without its end", async () => {

@@ -9,98 +9,60 @@
  * and live streams all have to decide what happens then: wait, drop data, disconnect
  * the receiver, or keep the data for it. The chat keeps it, and nobody waits.
  *
- * A sleeper is a member who reads nothing. Most of these tests use the network in
- * memory, where its buffers are small.
+ * A sleeper is a member who reads nothing until the test says so. Most of these tests
+ * use the network in memory, where its buffer is small.
  */
 
-import { fail } from "@std/assert";
 import {
   announcements,
-  assertLine,
   assertLines,
   messages,
-  type Person,
-  quote,
+  saidBy,
   TestServer,
   turn,
+  untilIdle,
 } from "./helpers.ts";
 
-/** The size of a sleeper's buffer, in bytes. */
-const SMALL_BUFFER = 2_000;
 /** More lines than a sleeper's buffer can hold. The server can keep them. */
 const FLOOD = messages(50);
-
-const byAlice = (lines: string[]) => lines.map((line) => `alice: ${line}`);
-
-/** A member with a small buffer, who reads nothing until the test says so. */
-async function joinSleeper(
-  server: TestServer,
-  name: string,
-  ...others: Person[]
-): Promise<Person> {
-  const sleeper = await server.join(name, { bufferSize: SMALL_BUFFER });
-  for (const other of others) await other.receives(announcements.joined(name));
-  return sleeper;
-}
-
-/** In memory, a line needs fewer turns than this, unless the server waits for somebody. */
-const ENOUGH_TURNS = 2_000;
-
-/** Fails unless the lines are received within some turns of the event loop. */
-async function receivesNow(person: Person, ...lines: string[]): Promise<void> {
-  for (const line of lines) {
-    let isReceived = false;
-    const next = person.nextLine().finally(() => isReceived = true);
-    next.catch(() => {}); // The connection ends when the test has failed.
-    for (let n = 0; n < ENOUGH_TURNS && !isReceived; n++) await turn();
-    if (!isReceived) {
-      fail(
-        `${person.name} should receive:\n  ${
-          quote(line)
-        }\nbut receives nothing`,
-      );
-    }
-    assertLine(await next, line, person.name);
-  }
-}
 
 Deno.test("slow receivers: a sleeper does not keep others from receiving", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  await joinSleeper(server, "sleeper", alice, bob);
+  await server.joinSleeper("sleeper", alice, bob);
   await alice.sends(...FLOOD);
-  await receivesNow(bob, ...byAlice(FLOOD));
+  await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
 Deno.test("slow receivers: a newcomer receives a member that was alone with a sleeper", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
-  await joinSleeper(server, "sleeper", alice);
+  await server.joinSleeper("sleeper", alice);
   await alice.sends(...messages(5)); // The sleeper has room for one or two.
-  for (let n = 0; n < ENOUGH_TURNS; n++) await turn(); // The server has read them.
+  await untilIdle(); // The server has read them.
   const bob = await server.join("bob");
   await alice.receives(announcements.joined("bob"));
   await alice.sends("Is anybody here?");
-  await receivesNow(bob, "alice: Is anybody here?");
+  await bob.receivesNow("alice: Is anybody here?");
 });
 
 Deno.test("slow receivers: a sender that reads none of its answers can still be received", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
-  const alice = await joinSleeper(server, "alice", bob);
+  const alice = await server.joinSleeper("alice", bob);
   const tooLong = "x".repeat(1_001);
   await alice.sends(...Array(100).fill(tooLong), "Shorter");
-  await receivesNow(bob, "alice: Shorter");
+  await bob.receivesNow("alice: Shorter");
 });
 
 Deno.test("slow receivers: a sleeper that wakes up receives every line, whole and in order", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await joinSleeper(server, "sleeper", alice, bob);
-  const sent = alice.sends(...FLOOD, "the end");
-  const reading = bob.receives(...byAlice([...FLOOD, "the end"]));
-  for (let n = 0; n < ENOUGH_TURNS; n++) await turn();
-  await sleeper.receives(...byAlice([...FLOOD, "the end"]));
+  const sleeper = await server.joinSleeper("sleeper", alice, bob);
+  const sent = alice.sends(...FLOOD);
+  const reading = bob.receives(...saidBy("alice", FLOOD));
+  await untilIdle();
+  await sleeper.receives(...saidBy("alice", FLOOD));
   await Promise.all([sent, reading]);
 });
 
@@ -108,8 +70,8 @@ Deno.test("slow receivers: receivers of all speeds receive the same lines", asyn
   await using server = new TestServer();
   const receivers = await server.joinAll("bob", "carol", "dave", "erin");
   const alice = await server.join("alice");
-  const said = messages(500);
-  const sent = alice.sends(...said, "the end");
+  const said = [...messages(500), "the end"];
+  const sent = alice.sends(...said);
   await Promise.all(receivers.map(async (receiver, n) => {
     const seen: string[] = [];
     while (seen.at(-1) !== "alice: the end") {
@@ -119,7 +81,7 @@ Deno.test("slow receivers: receivers of all speeds receive the same lines", asyn
       for (let pause = 0; pause < pauses; pause++) await turn();
     }
     const broadcast = seen.filter((line) => !line.startsWith("[SYSTEM]"));
-    assertLines(broadcast, byAlice([...said, "the end"]), receiver.name);
+    assertLines(broadcast, saidBy("alice", said), receiver.name);
   }));
   await sent;
 });
@@ -131,7 +93,7 @@ Deno.test("slow receivers: two members that flood each other lose nothing", asyn
   await Promise.all([
     alice.sends(...said),
     bob.sends(...said),
-    alice.receives(...said.map((text) => `bob: ${text}`)),
-    bob.receives(...byAlice(said)),
+    alice.receives(...saidBy("bob", said)),
+    bob.receives(...saidBy("alice", said)),
   ]);
 });

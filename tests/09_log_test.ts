@@ -10,7 +10,8 @@
  * can be dropped.
  *
  * The memory that the server needs is measured here, so these tests use the network
- * in memory, whose buffers are small. A sleeper is a member who reads nothing.
+ * in memory. A sleeper is a member who reads nothing until the test says so. Its buffer
+ * is small there.
  */
 
 import { assert } from "@std/assert";
@@ -21,36 +22,19 @@ import {
   assertLines,
   messages,
   type Person,
+  saidBy,
   TestServer,
   turn,
 } from "./helpers.ts";
-
-const by = (name: string, lines: string[]) =>
-  lines.map((line) => `${name}: ${line}`);
-
-/** The size of a sleeper's buffer, in bytes. */
-const SMALL_BUFFER = 2_000;
-
-/** A member with a small buffer, who reads nothing until the test says so. */
-async function joinSleeper(
-  server: TestServer,
-  name: string,
-  ...others: Person[]
-): Promise<Person> {
-  const sleeper = await server.join(name, { bufferSize: SMALL_BUFFER });
-  for (const other of others) await other.receives(announcements.joined(name));
-  return sleeper;
-}
 
 /**
  * From now on, the server's writes to a person wait. The function that is returned
  * makes them fail. The server can still read from the person.
  */
 function blockWritesTo(person: Person): () => void {
-  const { peer } = person.conn as unknown as { peer: Deno.TcpConn };
   const broken = Promise.withResolvers<never>();
   broken.promise.catch(() => {});
-  peer.write = () => broken.promise;
+  person.serverEnd.write = () => broken.promise;
   return () => broken.reject(new Deno.errors.BrokenPipe("EPIPE"));
 }
 
@@ -109,7 +93,7 @@ async function assertCost(
   const bob = await server.join("bob");
   const people: Person[] = [];
   for (let n = 0; n < sleepers; n++) {
-    people.push(await joinSleeper(server, `sleeper${n}`, bob));
+    people.push(await server.joinSleeper(`sleeper${n}`, bob));
   }
   const memory = await MemoryGrowth.from(server);
   const maxBytes = maxCost * senders * LINES_PER_SENDER;
@@ -118,7 +102,7 @@ async function assertCost(
     for (let n = 0; n < LINES_PER_SENDER; n += LINES_PER_BATCH) {
       const lines = messages(LINES_PER_BATCH, 20);
       await sender.sends(...lines);
-      await bob.receives(...by(sender.name, lines));
+      await bob.receives(...saidBy(sender.name, lines));
       count += LINES_PER_BATCH;
       await memory.isAtMost(maxBytes, (bytes) => {
         const cost = Math.round(bytes / count);
@@ -162,7 +146,7 @@ async function visit(visitors: Person[], carol: Person): Promise<void> {
 Deno.test("log: what the last sleeper has received is dropped", async () => {
   await using server = new TestServer({ inMemory: true });
   const carol = await server.join("carol");
-  const sleeper = await joinSleeper(server, "sleeper", carol);
+  const sleeper = await server.joinSleeper("sleeper", carol);
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   await visit(visitors, carol);
@@ -200,10 +184,10 @@ Deno.test("log: a line that nobody can receive is dropped", async () => {
 Deno.test("log: a newcomer receives nothing of what still waits for a sleeper", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  await joinSleeper(server, "sleeper", alice, bob);
+  await server.joinSleeper("sleeper", alice, bob);
   const old = messages(50);
   await alice.sends(...old);
-  await bob.receives(...by("alice", old));
+  await bob.receives(...saidBy("alice", old));
   const carol = await server.join("carol");
   await alice.sends("new");
   await carol.receives("alice: new");
@@ -231,30 +215,30 @@ Deno.test("log: a newcomer amid a flood receives all that follows its welcome", 
 Deno.test("log: a slow leaver receives what was said before it left, and no more", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const leaver = await joinSleeper(server, "leaver", alice, bob);
+  const leaver = await server.joinSleeper("leaver", alice, bob);
   const said = messages(50);
   await alice.sends(...said);
-  await bob.receives(...by("alice", said));
+  await bob.receives(...saidBy("alice", said));
   await leaver.halfCloses();
   await bob.receives(announcements.left("leaver"));
   await alice.sends("after it");
   await bob.receives("alice: after it");
-  await leaver.receives(...by("alice", said));
+  await leaver.receives(...saidBy("alice", said));
   await leaver.isDisconnected();
 });
 
 Deno.test("log: the answer to a message that is too long keeps its place among the lines", async () => {
   await using server = new TestServer({ inMemory: true });
   const [bob, carol] = await server.joinAll("bob", "carol");
-  const alice = await joinSleeper(server, "alice", bob, carol);
+  const alice = await server.joinSleeper("alice", bob, carol);
   await bob.sends(...messages(20));
-  await carol.receives(...by("bob", messages(20)));
+  await carol.receives(...saidBy("bob", messages(20)));
   await alice.sends("x".repeat(1_001), "Shorter");
   await carol.receives("alice: Shorter");
   await bob.sends("Now it is short enough");
   await carol.receives("bob: Now it is short enough");
   await alice.receives(
-    ...by("bob", messages(20)),
+    ...saidBy("bob", messages(20)),
     announcements.messageTooLong,
     "bob: Now it is short enough",
   );

@@ -9,22 +9,19 @@
  * makes people wait, too. Nagle's algorithm, which is part of TCP, is such a wait.
  * The chat waits for no time, only for the end of the turn of the event loop.
  *
- * A real socket hides how often the server writes. The network in memory counts it.
+ * A real socket hides how often the server writes. The network in memory counts it. A
+ * sleeper is a member who reads nothing until the test says so. Its buffer is small.
  */
 
 import { assert, fail } from "@std/assert";
 import {
   announcements,
-  assertLine,
   messages,
   type Person,
-  quote,
+  saidBy,
   TestServer,
   turn,
 } from "./helpers.ts";
-
-const by = (name: string, lines: string[]) =>
-  lines.map((line) => `${name}: ${line}`);
 
 /** That many members, who have seen each other join. */
 function joinMany(server: TestServer, count: number): Promise<Person[]> {
@@ -32,49 +29,12 @@ function joinMany(server: TestServer, count: number): Promise<Person[]> {
   return server.joinAll(...names);
 }
 
-/** A member with a small buffer, who reads nothing until the test says so. */
-async function joinSleeper(
-  server: TestServer,
-  name: string,
-  ...others: Person[]
-): Promise<Person> {
-  const sleeper = await server.join(name, { bufferSize: 10_000 });
-  for (const other of others) await other.receives(announcements.joined(name));
-  return sleeper;
-}
-
-/** In memory nothing takes more turns of the event loop. */
-const ENOUGH_TURNS = 2_000;
-
-/** Fails unless these lines are received now. */
-async function receivesNow(person: Person, ...lines: string[]): Promise<void> {
-  for (const line of lines) {
-    let isReceived = false;
-    const next = person.nextLine().finally(() => isReceived = true);
-    next.catch(() => {}); // The connection ends when the test has failed.
-    for (let n = 0; n < ENOUGH_TURNS && !isReceived; n++) await turn();
-    if (!isReceived) {
-      fail(
-        `${person.name} should receive:\n  ${
-          quote(line)
-        }\nbut receives nothing`,
-      );
-    }
-    assertLine(await next, line, person.name);
-  }
-}
-
-/** The server's end of a person's connection. */
-function serverEndOf(person: Person): Deno.TcpConn {
-  return (person.conn as unknown as { peer: Deno.TcpConn }).peer;
-}
-
 /** Collects what the server passes to `write` for a person from now on. */
 function watchWrites(person: Person): Uint8Array[] {
-  const conn = serverEndOf(person);
-  const write = conn.write.bind(conn);
+  const { serverEnd } = person;
+  const write = serverEnd.write.bind(serverEnd);
   const batches: Uint8Array[] = [];
-  conn.write = (bytes) => {
+  serverEnd.write = (bytes) => {
     batches.push(bytes);
     return write(bytes);
   };
@@ -90,12 +50,12 @@ function assertAtMost(count: number, max: number, complaint: string): void {
 Deno.test("batching: a sleeper that wakes up receives many lines with one write", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await joinSleeper(server, "sleeper", alice, bob);
-  const lines = messages(500, 100);
+  const sleeper = await server.joinSleeper("sleeper", alice, bob);
+  const lines = messages(500, 92); // As lines from alice, they have 100 bytes.
   await alice.sends(...lines);
-  await bob.receives(...by("alice", lines));
+  await bob.receives(...saidBy("alice", lines));
   const before = sleeper.writesReceived;
-  await sleeper.receives(...by("alice", lines));
+  await sleeper.receives(...saidBy("alice", lines));
   const count = sleeper.writesReceived - before;
   assertAtMost(count, 50, "For 500 lines the server writes too often");
 });
@@ -103,12 +63,12 @@ Deno.test("batching: a sleeper that wakes up receives many lines with one write"
 Deno.test("batching: what is sent with one write is limited, however much a sleeper has missed", async () => {
   await using server = new TestServer({ inMemory: true });
   const senders = await joinMany(server, 5);
-  const sleeper = await joinSleeper(server, "sleeper", ...senders);
+  const sleeper = await server.joinSleeper("sleeper", ...senders);
   const witness = await server.join("witness");
   const writes = watchWrites(sleeper);
   for (const sender of senders) {
     await sender.sends(...messages(100));
-    await witness.receives(...by(sender.name, messages(100)));
+    await witness.receives(...saidBy(sender.name, messages(100)));
   }
   await witness.sends("the end");
   await sleeper.receivesUntil("witness: the end");
@@ -124,7 +84,7 @@ Deno.test("batching: a thousand lines that arrive together leave in a few writes
   const lines = messages(1_000, 50);
   const before = bob.writesReceived;
   await alice.sends(...lines);
-  await bob.receives(...by("alice", lines));
+  await bob.receives(...saidBy("alice", lines));
   const count = bob.writesReceived - before;
   assertAtMost(count, 20, "For 1,000 lines the server writes too often to bob");
 });
@@ -155,8 +115,8 @@ Deno.test("batching: a line that comes alone is not delayed", async () => {
 
 Deno.test("batching: the kernel does not gather small writes once more", async () => {
   await using server = new TestServer({ inMemory: true });
-  const connOfAnyone = serverEndOf(await server.connect());
-  const prototype = Object.getPrototypeOf(connOfAnyone);
+  const anyone = await server.connect();
+  const prototype = Object.getPrototypeOf(anyone.serverEnd);
   const { setNoDelay } = prototype;
   const conns = new Set<unknown>();
   prototype.setNoDelay = function (isOn = true) {
@@ -166,7 +126,7 @@ Deno.test("batching: the kernel does not gather small writes once more", async (
   try {
     const alice = await server.join("alice");
     assert(
-      conns.has(serverEndOf(alice)),
+      conns.has(alice.serverEnd),
       "The kernel may keep a line for alice back, until she has received others",
     );
   } finally {
@@ -187,7 +147,7 @@ Deno.test("batching: a line for fifty receivers is encoded only once", async () 
   for (const line of messages(20)) {
     await alice.sends(line);
     for (const receiver of receivers) {
-      await receivesNow(receiver, `alice: ${line}`);
+      await receiver.receivesNow(`alice: ${line}`);
     }
   }
   const buffers = new Set(writes.flat().map((bytes) => bytes.buffer));
@@ -203,7 +163,7 @@ Deno.test("batching: nobody receives their own lines, and nobody misses those of
     for (const person of people) {
       const others = senders.filter((sender) => sender !== person);
       const lines = others.map(({ name }) => `${name}: ${line}`);
-      await receivesNow(person, ...lines);
+      await person.receivesNow(...lines);
     }
   }
 });
@@ -211,25 +171,24 @@ Deno.test("batching: nobody receives their own lines, and nobody misses those of
 Deno.test("batching: a leaver shares no batch with lines that were said after it left", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await joinSleeper(server, "sleeper", alice, bob);
-  const leaver = await joinSleeper(server, "leaver", alice, bob, sleeper);
+  const sleeper = await server.joinSleeper("sleeper", alice, bob);
+  const leaver = await server.joinSleeper("leaver", alice, bob, sleeper);
   const lines = messages(50);
   await alice.sends(...lines);
-  await receivesNow(bob, ...by("alice", lines));
+  await bob.receivesNow(...saidBy("alice", lines));
   await alice.sends("before");
-  await receivesNow(bob, "alice: before");
+  await bob.receivesNow("alice: before");
   await leaver.halfCloses();
-  await receivesNow(bob, announcements.left("leaver"));
+  await bob.receivesNow(announcements.left("leaver"));
   await alice.sends("after");
-  await receivesNow(bob, "alice: after");
-  const all = by("alice", [...lines, "before"]);
-  await receivesNow(
-    sleeper,
+  await bob.receivesNow("alice: after");
+  const all = saidBy("alice", [...lines, "before"]);
+  await sleeper.receivesNow(
     ...all,
     announcements.left("leaver"),
     "alice: after",
   );
-  await receivesNow(leaver, ...all);
+  await leaver.receivesNow(...all);
   await leaver.isDisconnected();
 });
 
@@ -238,8 +197,8 @@ Deno.test("batching: only the sender of a message that is too long receives the 
   const [alice, bob] = await server.joinAll("alice", "bob");
   for (let n = 0; n < 3; n++) {
     await alice.sends("x".repeat(1_001));
-    await receivesNow(alice, announcements.messageTooLong);
+    await alice.receivesNow(announcements.messageTooLong);
     await alice.sends("Shorter");
-    await receivesNow(bob, "alice: Shorter");
+    await bob.receivesNow("alice: Shorter");
   }
 });

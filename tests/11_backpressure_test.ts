@@ -11,61 +11,24 @@
  * streams of the web call it back-pressure, too, Kafka has quotas, and HTTP/2 and
  * QUIC have windows of their own. Whoever makes others wait needs a limit as well:
  * Redis, for example, disconnects clients whose output buffer is too large.
+ *
+ * A sleeper is a member who reads nothing until the test says so. In memory its buffer
+ * is small.
  */
 
 import { assert } from "@std/assert";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   announcements,
   assertLines,
+  beforeIdle,
+  Clocks,
   messages,
   type Person,
+  saidBy,
+  settled,
   TestServer,
   within,
 } from "./helpers.ts";
-import { trafficOf } from "./network.ts";
-
-/** A buffer that 65 of the long lines fill. */
-const SMALL_BUFFER = { bufferSize: 64 * 1024 };
-/** If nothing happens in so many turns of the event loop, nothing will. */
-const IDLE_TURNS = 2_000;
-
-const saidBy = (name: string, lines: string[]) =>
-  lines.map((line) => `${name}: ${line}`);
-
-/** The number, as soon as it does not change any more. In memory only. */
-async function settled(count: () => number): Promise<number> {
-  let last = count();
-  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
-    await nextTurn();
-    if (count() !== last) idleTurns = 0;
-    last = count();
-  }
-  return last;
-}
-
-/** Fails with the complaint if nothing more happens before. In memory only. */
-async function beforeIdle<T>(
-  promise: Promise<T>,
-  complaint: string,
-): Promise<T> {
-  let isPending = true;
-  const done = promise.finally(() => isPending = false);
-  done.catch(() => {}); // It is awaited below, unless it remains pending.
-  for (let turn = 0; turn < IDLE_TURNS && isPending; turn++) await nextTurn();
-  assert(!isPending, complaint);
-  return await done;
-}
-
-/** How many bytes a person could receive, and has not received yet. */
-function unreadBytes(person: Person): number {
-  return trafficOf(person.conn).unreadBytes;
-}
-
-/** How many of these bytes the server has read from a person who sent them. */
-function readFrom(person: Person, sentBytes: number): number {
-  return sentBytes - trafficOf(person.conn).peerUnreadBytes;
-}
 
 // ------------------------------------------------------------ a sender waits
 
@@ -74,12 +37,12 @@ Deno.test(
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
-    await server.join("sleeper", SMALL_BUFFER);
+    await server.joinSleeper("sleeper");
     await alice.sends(...messages(2_000));
-    const lines = await settled(() => Math.round(unreadBytes(bob) / 1_008));
+    const lines = await settled(() => Math.round(bob.unreadBytes / 1_008));
     assert(
-      lines < 220,
-      `bob can receive ${lines} lines from alice, and the sleeper accepts 65: ` +
+      lines < 160,
+      `bob can receive ${lines} lines from alice, and the sleeper accepts one: ` +
         `the server has to keep all the others`,
     );
   },
@@ -89,9 +52,10 @@ Deno.test(
   "backpressure: lines that are too long count against their sender",
   async () => {
     await using server = new TestServer({ inMemory: true });
-    const mallory = await server.join("mallory", { bufferSize: 1_024 });
+    const mallory = await server.joinSleeper("mallory");
     await mallory.sends(...Array(3_500).fill("x".repeat(1_001)));
-    const bytes = await settled(() => readFrom(mallory, 3_507_000));
+    const unread = await settled(() => mallory.bytesUnreadByServer);
+    const bytes = 3_507_000 - unread;
     assert(
       bytes < 2_400_000,
       `mallory sends 3,500 lines that are too long, and reads none of the ` +
@@ -104,11 +68,10 @@ Deno.test(
 Deno.test("backpressure: a sender that had to wait loses no line", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const sleeper = await server.join("sleeper", SMALL_BUFFER);
-  await bob.receives(announcements.joined("sleeper"));
+  const sleeper = await server.joinSleeper("sleeper", bob);
   const lines = messages(400);
   await alice.sends(...lines);
-  await settled(() => unreadBytes(bob));
+  await settled(() => bob.unreadBytes);
   for (const person of [sleeper, bob]) { // The sleeper wakes up.
     const seen: string[] = [];
     const receiving = (async () => {
@@ -123,9 +86,9 @@ Deno.test("backpressure: a sender that had to wait loses no line", async () => {
 Deno.test("backpressure: no other sender waits, and no newcomer", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
-  await server.join("sleeper", SMALL_BUFFER);
+  await server.joinSleeper("sleeper");
   await alice.sends(...messages(1_000));
-  await settled(() => unreadBytes(bob));
+  await settled(() => bob.unreadBytes);
   await beforeIdle(
     server.join("dave"),
     "alice waits for the sleeper, and dave cannot join",
@@ -144,9 +107,9 @@ Deno.test(
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
-    const slow = await server.join("slow", SMALL_BUFFER);
+    const slow = await server.joinSleeper("slow");
     await alice.sends(...messages(1_000));
-    await settled(() => unreadBytes(bob));
+    await settled(() => bob.unreadBytes);
     for (let n = 0; n < 120; n++) { // As much is said as `slow` receives.
       for (const person of [bob, carol]) {
         await person.sends("-".repeat(1_000));
@@ -156,7 +119,7 @@ Deno.test(
         );
       }
     }
-    const bytes = await settled(() => unreadBytes(bob));
+    const bytes = await settled(() => bob.unreadBytes);
     const lines = Math.round(bytes / 1_008) - 120; // without those of carol
     assert(
       lines > 200,
@@ -175,8 +138,7 @@ Deno.test(
       await alice.sends(...messages(100));
       await bob.receives(...saidBy("alice", messages(100)));
     }
-    await server.join("sleeper", SMALL_BUFFER);
-    await bob.receives(announcements.joined("sleeper"));
+    await server.joinSleeper("sleeper", bob);
     await alice.sends(...messages(100));
     for (const line of saidBy("alice", messages(100))) {
       await beforeIdle(
@@ -207,13 +169,13 @@ Deno.test(
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
-    await server.join("sleeper", { bufferSize: 1_024 });
+    await server.joinSleeper("sleeper");
     await alice.sends(...Array(10_000).fill("x"));
-    const lines = await settled(() => Math.round(unreadBytes(bob) / 9));
+    const lines = await settled(() => Math.round(bob.unreadBytes / 9));
     assert(
       lines < 2_000,
       `bob can receive ${lines} short lines from alice, and the sleeper accepts ` +
-        `113: the server has to keep all the others`,
+        `222: the server has to keep all the others`,
     );
   },
 );
@@ -228,8 +190,7 @@ Deno.test(
       stallTimeoutMs: 300,
     });
     const [alice, bob] = await server.joinAll("alice", "bob");
-    await server.join("sleeper", SMALL_BUFFER);
-    await bob.receives(announcements.joined("sleeper"));
+    await server.joinSleeper("sleeper", bob);
     const lines = [...messages(300), "the end"];
     await alice.sends(...lines);
     const seen = await within(
@@ -253,8 +214,7 @@ Deno.test(
       nameTimeoutMs: 150,
     });
     const [alice, bob] = await server.joinAll("alice", "bob");
-    const sleeper = await server.join("sleeper", SMALL_BUFFER);
-    await bob.receives(announcements.joined("sleeper"));
+    const sleeper = await server.joinSleeper("sleeper", bob);
     const lines = messages(100);
     await alice.sends(...lines);
     await bob.receives(...saidBy("alice", lines));
@@ -298,7 +258,7 @@ Deno.test(
       nameTimeoutMs: 150,
     });
     const alice = await server.join("alice");
-    const sleeper = await server.join("sleeper", SMALL_BUFFER);
+    const sleeper = await server.joinSleeper("sleeper");
     const lines = messages(300);
     await alice.sends(...lines);
     using clocks = new Clocks();
@@ -311,31 +271,13 @@ Deno.test(
   },
 );
 
-/** The clocks of this program, which can be put forward. */
-class Clocks {
-  readonly #dateNow = Date.now;
-  readonly #performanceNow = performance.now;
-
-  jump(ms: number): void {
-    const dateNow = Date.now;
-    const performanceNow = performance.now;
-    Date.now = () => dateNow() + ms;
-    performance.now = () => performanceNow.call(performance) + ms;
-  }
-
-  [Symbol.dispose](): void {
-    Date.now = this.#dateNow;
-    performance.now = this.#performanceNow;
-  }
-}
-
 // -------------------------------------------------------------- the log is full
 
-/** Many members who read little. */
+/** Many members who read nothing. */
 async function joinCrowd(server: TestServer): Promise<Person[]> {
   const crowd: Person[] = [];
   for (let n = 10; n < 74; n++) {
-    crowd.push(await server.join(`member${n}`, { bufferSize: 1_024 }));
+    crowd.push(await server.joinSleeper(`member${n}`));
   }
   return crowd;
 }
@@ -352,7 +294,7 @@ Deno.test(
     const crowd = await joinCrowd(server);
     const bob = await server.join("bob", { bufferSize: 10_000_000 });
     await flood(crowd);
-    const bytes = await settled(() => unreadBytes(bob));
+    const bytes = await settled(() => bob.unreadBytes);
     const lines = Math.min(8_000, Math.round(bytes / 1_010));
     assert(
       lines < 7_000,
@@ -385,11 +327,11 @@ Deno.test(
     await using server = new TestServer({ inMemory: true });
     const reader = await server.join("reader");
     reader.receivesUntil().catch(() => {}); // It reads all, up to the end.
-    await server.join("sleeper", SMALL_BUFFER);
+    await server.joinSleeper("sleeper");
     let welcome = "sleeper";
     let visits = 0;
     for (; visits < 1_000 && welcome.includes("sleeper"); visits++) {
-      if (visits === 50) await server.join("dreamer", SMALL_BUFFER);
+      if (visits === 50) await server.joinSleeper("dreamer");
       const visitor = await server.connect("visitor");
       await visitor.sends("visitor", ...messages(125));
       await visitor.halfCloses();

@@ -13,23 +13,7 @@
  */
 
 import { assert } from "@std/assert";
-import { setImmediate as nextTurn } from "node:timers/promises";
-import { hasSockets, type Person, TestServer } from "./helpers.ts";
-import { trafficOf } from "./network.ts";
-
-/** If nothing happens in so many turns of the event loop, nothing will. */
-const IDLE_TURNS = 5_000;
-
-/** The number, as soon as it does not change any more. In memory only. */
-async function settled(count: () => number): Promise<number> {
-  let last = count();
-  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
-    await nextTurn();
-    if (count() !== last) idleTurns = 0;
-    last = count();
-  }
-  return last;
-}
+import { hasSockets, type Person, settled, TestServer } from "./helpers.ts";
 
 // ------------------------------------------------------------- one that floods
 
@@ -40,9 +24,8 @@ async function readBeforeHello(flood: string): Promise<number> {
   const [alice, bob, mallory] = await server.joinAll(...names);
   await Promise.all([mallory.sendsRaw(flood), alice.sends("hello")]);
   await bob.receives("alice: hello");
-  const unreadBytes = () => trafficOf(mallory.conn).peerUnreadBytes;
-  const bytes = flood.length - unreadBytes();
-  await settled(unreadBytes); // to the end of the flood
+  const bytes = flood.length - mallory.bytesUnreadByServer;
+  await settled(() => mallory.bytesUnreadByServer); // to the end of the flood
   return bytes;
 }
 

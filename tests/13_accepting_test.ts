@@ -12,43 +12,18 @@
  */
 
 import { assert, AssertionError, assertMatch } from "@std/assert";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   announcements,
+  beforeIdle,
+  Clocks,
   type Person,
+  settled,
   testProgram,
   TestServer,
   within,
 } from "./helpers.ts";
 import type { MemoryListener } from "./network.ts";
 import { Server } from "./programs.ts";
-
-/** If nothing happens in so many turns of the event loop, nothing will. */
-const IDLE_TURNS = 5_000;
-
-/** The number, as soon as it does not change any more. In memory only. */
-async function settled(count: () => number): Promise<number> {
-  let last = count();
-  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
-    await nextTurn();
-    if (count() !== last) idleTurns = 0;
-    last = count();
-  }
-  return last;
-}
-
-/** Fails with the complaint if nothing more happens before. In memory only. */
-async function beforeIdle<T>(
-  promise: Promise<T>,
-  complaint: string,
-): Promise<T> {
-  let isPending = true;
-  const done = promise.finally(() => isPending = false);
-  done.catch(() => {}); // It is awaited below, unless it remains pending.
-  for (let turn = 0; turn < IDLE_TURNS && isPending; turn++) await nextTurn();
-  assert(!isPending, complaint);
-  return await done;
-}
 
 /** The listener in memory, whose `accept` can be made to fail. */
 function memoryListener(server: TestServer): MemoryListener {
@@ -175,7 +150,8 @@ Deno.test(
         others.length === 0,
         `accept fails three times, and there are ${server.warnings.length} warnings`,
       );
-      using _clocks = new FastForward(61_000);
+      using clocks = new Clocks();
+      clocks.jump(61_000);
       listener.failAccepts(TOO_MANY_FILES);
       await server.join("bob");
       assert(
@@ -185,22 +161,6 @@ Deno.test(
     });
   },
 );
-
-/** Puts the clocks of this program forward, as long as it is used. */
-class FastForward {
-  readonly #dateNow = Date.now;
-  readonly #performanceNow = performance.now;
-
-  constructor(ms: number) {
-    Date.now = () => this.#dateNow() + ms;
-    performance.now = () => this.#performanceNow.call(performance) + ms;
-  }
-
-  [Symbol.dispose](): void {
-    Date.now = this.#dateNow;
-    performance.now = this.#performanceNow;
-  }
-}
 
 Deno.test(
   "accepting: newcomers that are gone before they are accepted delay nobody",

@@ -13,22 +13,18 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   announcements,
   assertLine,
   assertLines,
   messages,
   type Person,
+  saidBy,
   testProgram,
   TestServer,
+  untilIdle,
 } from "./helpers.ts";
 import { Server } from "./programs.ts";
-
-/** Lets everything happen that can happen now. In memory only. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 5_000; turn++) await nextTurn();
-}
 
 // -------------------------------------------------------------------- the last line
 
@@ -73,7 +69,7 @@ Deno.test(
     for (const person of [alice, bob, carol]) person.closes();
     assertLine(seenByBob.pop(), announcements.shutdown, "At the end, bob");
     assertLine(seen.pop(), announcements.shutdown, "At the end, carol");
-    const said = messages(seen.length).map((line) => `alice: ${line}`);
+    const said = saidBy("alice", messages(seen.length));
     assertLines(seen, said, "carol");
     assertLines(seenByBob, said, "bob");
     await stopped;
@@ -139,14 +135,14 @@ Deno.test(
   async () => {
     await using server = new TestServer({ inMemory: true });
     const count = watchCloses(server);
-    await server.join("sleeper", { bufferSize: 1_024 });
+    await server.joinSleeper("sleeper");
     const alice = await server.join("alice");
     await alice.sends(...messages(200)); // The server stops reading from alice.
-    await turns();
+    await untilIdle();
     const stopped = server.stop();
     await alice.receives(announcements.shutdown);
     await alice.isDisconnected(); // and closes her connection
-    await turns();
+    await untilIdle();
     assert(
       count.closes > 0,
       "alice has closed her connection, but the server still waits for a sleeper " +
@@ -165,7 +161,7 @@ Deno.test(
     let hasStopped = false;
     const stopped = server.stop().then(() => hasStopped = true);
     await alice.receives(announcements.shutdown);
-    await turns();
+    await untilIdle();
     assert(
       !hasStopped,
       "alice has not closed her connection yet, and the server has stopped: the " +

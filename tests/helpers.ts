@@ -117,10 +117,13 @@ export interface VisitOptions {
 }
 
 /**
- * A receiver who reads nothing is full after this many characters. The network in
- * memory gets such a small buffer. Linux holds some megabytes for a real socket.
+ * In memory, a sleeper's buffer holds this many bytes. Linux holds some megabytes for
+ * a real socket.
  */
-export const FULL_AFTER: number = hasSockets ? 8_000_000 : 64 * 1024;
+const SLEEPER_BUFFER_SIZE = 2_000;
+
+/** A message that is too large for a sleeper's buffer: an emoji has four bytes. */
+export const LARGE_MESSAGE: string = "😀".repeat(1_000);
 
 /** A chat server in this process, on a port of its own. */
 export class TestServer {
@@ -235,11 +238,11 @@ export class TestServer {
   }
 
   /**
-   * A member who reads nothing from now on, and whose buffers are small if the
-   * network can do that: see {@linkcode FULL_AFTER}.
+   * A member who reads nothing until the test says so, and whose buffer is small in
+   * memory. The others see the sleeper join.
    */
   async joinSleeper(name: string, ...others: Person[]): Promise<Person> {
-    const sleeper = await this.join(name, { bufferSize: FULL_AFTER });
+    const sleeper = await this.join(name, { bufferSize: SLEEPER_BUFFER_SIZE });
     for (const person of others) {
       await person.receives(announcements.joined(name));
     }
@@ -259,6 +262,12 @@ export class TestServer {
     const stopped = this.#proxies.map((proxy) => proxy.stop());
     await inTime(Promise.all(stopped), "The test", "the proxies to stop");
   }
+}
+
+/** The server's end of a connection in memory. */
+export interface ServerEnd extends Deno.TcpConn {
+  /** Whether the server has closed it. */
+  isClosed: boolean;
 }
 
 const encoder = new TextEncoder();
@@ -284,6 +293,22 @@ export class Person {
   /** How often the server has read from this person: in memory only. */
   get readsByServer(): number {
     return trafficOf(this.conn).peerReads;
+  }
+
+  /** The bytes that this person could read now: in memory only. */
+  get unreadBytes(): number {
+    return trafficOf(this.conn).unreadBytes;
+  }
+
+  /** The bytes from this person that the server has not read: in memory only. */
+  get bytesUnreadByServer(): number {
+    return trafficOf(this.conn).peerUnreadBytes;
+  }
+
+  /** The server's end of the connection: in memory only. */
+  get serverEnd(): ServerEnd {
+    const { peer } = this.conn as unknown as { peer: ServerEnd };
+    return peer;
   }
 
   /** Sends lines. */
@@ -317,6 +342,15 @@ export class Person {
     }
   }
 
+  /** Like `receives`. Also fails if nothing more happens before: in memory only. */
+  async receivesNow(...lines: string[]): Promise<void> {
+    for (const line of lines) {
+      const complaint = this.#complaintAbout(line);
+      const seen = await beforeIdle(this.nextLineOrEnd(), complaint);
+      assertLine(seen, line, this.name);
+    }
+  }
+
   /** All lines up to one of these, or up to the end. */
   async receivesUntil(...last: string[]): Promise<string[]> {
     const awaited = last.map(quote).join(" or ") || "the end of the connection";
@@ -327,6 +361,16 @@ export class Person {
       lines.push(line);
       if (last.includes(line)) return lines;
     }
+  }
+
+  /** All lines up to this one. Fails if nothing more happens before: in memory only. */
+  async receivesNowUntil(last: string): Promise<string[]> {
+    const complaint = this.#complaintAbout(last);
+    return await beforeIdle(this.receivesUntil(last), complaint);
+  }
+
+  #complaintAbout(line: string): string {
+    return `${this.name} should receive:\n  ${quote(line)}\nbut has to wait`;
   }
 
   /** Fails unless the server ends the connection now, with no further line. */
@@ -527,6 +571,8 @@ export function assertLines(
   }
 }
 
+// ------------------------------------------------------------------- many lines
+
 /** Messages of that many characters, each with its number. */
 export function messages(count: number, chars = 1_000, filler = "x"): string[] {
   return Array.from({ length: count }, (_, n) => {
@@ -535,11 +581,12 @@ export function messages(count: number, chars = 1_000, filler = "x"): string[] {
   });
 }
 
-/** The memory that a program uses, in MB. Only on Linux, since it reads /proc. */
-export async function memoryOf(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return Number(/VmRSS:\s*(\d+)/.exec(status)?.[1]) / 1_000;
+/** What the other members receive if somebody says these lines. */
+export function saidBy(name: string, lines: string[]): string[] {
+  return lines.map((line) => `${name}: ${line}`);
 }
+
+// ------------------------------------------------------------- waiting, but not long
 
 /** Fails with the complaint if the promise needs longer, or rejects. */
 export async function within<T>(
@@ -567,4 +614,56 @@ export function inTime<T>(
 /** Lets the event loop turn once. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** If nothing happens in so many turns of the event loop, nothing will. */
+const IDLE_TURNS = 5_000;
+
+/** Lets everything happen that can happen now. */
+export async function untilIdle(): Promise<void> {
+  for (let n = 0; n < IDLE_TURNS; n++) await turn();
+}
+
+/** The number, as soon as it does not change any more. In memory only. */
+export async function settled(count: () => number): Promise<number> {
+  let last = count();
+  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
+    await turn();
+    if (count() !== last) idleTurns = 0;
+    last = count();
+  }
+  return last;
+}
+
+/** Fails with the complaint if nothing more happens before. In memory only. */
+export async function beforeIdle<T>(
+  promise: Promise<T>,
+  complaint: string,
+): Promise<T> {
+  let isPending = true;
+  const done = promise.finally(() => isPending = false);
+  done.catch(() => {}); // It is awaited below, unless it remains pending.
+  for (let n = 0; n < IDLE_TURNS && isPending; n++) await turn();
+  if (isPending) fail(complaint);
+  return await done;
+}
+
+/** The clocks of this program, which can be put forward as long as this is used. */
+export class Clocks {
+  readonly #dateNow = Date.now;
+  readonly #performanceNow = performance.now;
+
+  /** Puts them forward. */
+  jump(ms: number): void {
+    const dateNow = Date.now;
+    const performanceNow = performance.now;
+    Date.now = () => dateNow() + ms;
+    performance.now = () => performanceNow.call(performance) + ms;
+  }
+
+  /** Sets them right again. */
+  [Symbol.dispose](): void {
+    Date.now = this.#dateNow;
+    performance.now = this.#performanceNow;
+  }
 }

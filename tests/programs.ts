@@ -10,8 +10,8 @@
  *     const alice = await server.join("alice");
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { inTime, Person } from "./helpers.ts";
+import { assert, assertEquals, assertMatch, fail } from "@std/assert";
+import { inTime, Person, testProgram } from "./helpers.ts";
 
 /** All programs live here: its clock differs from that of UTC by 5 h 45 min. */
 export const TIME_ZONE = "Asia/Kathmandu";
@@ -169,14 +169,23 @@ export class Server extends Program {
   ): Promise<Server> {
     const server = new Server(["--allow-net", "server.ts", ...args], options);
     try {
-      const [, port] = await server.stdout.shows(/Listening on .+:(\d+)\n/);
-      server.port = Number(port);
+      await server.listens();
       if (options?.openFiles) await hasFiles(server.pid);
       return server;
     } catch (error) {
       await server[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Waits until it listens. Fails with what it says on stderr if it exits. */
+  async listens(): Promise<void> {
+    const start = this.stdout.shows(/Listening on .+:(\d+)\n/);
+    const [, port] = await start.catch(async () => {
+      const { stderr } = await this.ends();
+      fail(`Nobody can join, since the server has exited: ${stderr}`);
+    });
+    this.port = Number(port);
   }
 
   /** Somebody who has connected, and seen nothing yet. */
@@ -225,6 +234,46 @@ async function hasFiles(pid: number): Promise<void> {
     if (BigInt(`0x${caught}`) & SIGUSR1) return;
     await new Promise((done) => setTimeout(done, 10));
   }
+}
+
+/** A folder with a database, and the servers that use it. */
+export class Disk {
+  /** The path of the folder. */
+  readonly folder: string = Deno.makeTempDirSync();
+  /** The path of the database. */
+  readonly file: string = `${this.folder}/chat.db`;
+  readonly #servers: Server[] = [];
+
+  /** Starts a server with an option for the file. It may use no other file. */
+  async start(option: string): Promise<Server> {
+    const server = new Server([
+      "--no-prompt",
+      "--allow-net",
+      `--allow-read=${this.file}`,
+      `--allow-write=${this.file}`,
+      ...["server.ts", "0", option, this.file],
+    ]);
+    this.#servers.push(server);
+    await server.listens();
+    return server;
+  }
+
+  /** No server outlives the test, and no file. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const server of this.#servers) await server[Symbol.asyncDispose]();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** Registers a test with a folder of its own. */
+export function testDisk(
+  name: string,
+  fn: (disk: Disk) => Promise<void>,
+): void {
+  testProgram(name, async () => {
+    await using disk = new Disk();
+    await fn(disk);
+  });
 }
 
 /** A server that sends what a test wants. */

@@ -116,9 +116,7 @@ Deno.test("nick: a member leaves with its new name, which is free then", async (
 Deno.test("nick: a member that changes its name 5,000 times waits for a slow receiver", async () => {
   await using server = new TestServer({ inMemory: true, stallTimeoutMs: 300 });
   const [alice, carol] = await server.joinAll("alice", "carol");
-  await server.join("bob", { bufferSize: 1_000 }); // who reads nothing from now on
-  await alice.receives(announcements.joined("bob"));
-  await carol.receives(announcements.joined("bob"));
+  await server.joinSleeper("bob", alice, carol);
   const twice = ["/nick Alice", "/nick alice"];
   const changes = Array.from({ length: 2_500 }, () => twice).flat();
   await alice.sends(...changes, "done");

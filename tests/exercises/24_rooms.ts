@@ -144,9 +144,7 @@ Deno.test("rooms: between two floods, a member that moves receives each in its t
 Deno.test("rooms: a member that moves 5,000 times waits for a slow receiver", async () => {
   await using server = new TestServer({ inMemory: true, stallTimeoutMs: 300 });
   const [alice, carol] = await server.joinAll("alice", "carol");
-  await server.join("bob", { bufferSize: 1_000 }); // who reads nothing from now on
-  await alice.receives(announcements.joined("bob"));
-  await carol.receives(announcements.joined("bob"));
+  await server.joinSleeper("bob", alice, carol);
   const twice = ["/join garden", "/join lobby"];
   const moves = Array.from({ length: 2_500 }, () => twice).flat();
   await alice.sends(...moves, "done");

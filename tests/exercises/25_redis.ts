@@ -211,12 +211,7 @@ class Chat {
     const options = ["0", "--redis", `127.0.0.1:${this.#port}`];
     const server = new Server(["--allow-net", "server.ts", ...options]);
     this.#servers.push(server);
-    const start = server.stdout.shows(/Listening on .+:(\d+)\n/);
-    const [, port] = await start.catch(async () => {
-      const { stderr } = await server.ends();
-      fail(`Nobody can join, since the server has exited: ${stderr}`);
-    });
-    server.port = Number(port);
+    await server.listens();
     return server;
   }
 

@@ -70,7 +70,6 @@
  */
 
 import { assert, fail } from "@std/assert";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   announcements,
   assertLine,
@@ -78,11 +77,12 @@ import {
   inTime,
   type Person,
   quote,
+  settled,
   testProgram,
   TestServer,
+  turn,
   type VisitOptions,
 } from "../helpers.ts";
-import { trafficOf } from "../network.ts";
 import { Pipe } from "../programs.ts";
 import { Terminal, testTerminal } from "../terminal.ts";
 
@@ -194,8 +194,8 @@ function sendsBytes(person: Person, ...parts: Part[]): Promise<void> {
 
 /** Resolves when the server has read all that a person has sent: in memory only. */
 async function isRead(person: Person): Promise<void> {
-  while (trafficOf(person.conn).peerUnreadBytes > 0) await nextTurn();
-  await nextTurn();
+  while (person.bytesUnreadByServer > 0) await turn();
+  await turn();
 }
 
 /** Sends each byte alone, as a client in character mode does with keys. In memory only. */
@@ -204,20 +204,6 @@ async function types(person: Person, ...parts: Part[]): Promise<void> {
     await person.sendsRaw(Uint8Array.of(byte));
     await isRead(person);
   }
-}
-
-/** If nothing happens in so many turns of the event loop, nothing will. */
-const IDLE_TURNS = 2_000;
-
-/** The number, as soon as it does not change any more. In memory only. */
-async function settled(count: () => number): Promise<number> {
-  let last = count();
-  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
-    await nextTurn();
-    if (count() !== last) idleTurns = 0;
-    last = count();
-  }
-  return last;
 }
 
 /** A member whose bytes the test looks at. */
@@ -376,7 +362,7 @@ Deno.test("telnet: a client that does not read its answers is not read either", 
   const requests = Array(1_000_000).fill([IAC, DO, TIMING_MARK]).flat();
   for (const person of [mallory, visitor]) {
     await sendsBytes(person, requests);
-    const unread = () => trafficOf(person.conn).peerUnreadBytes;
+    const unread = () => person.bytesUnreadByServer;
     const count = (requests.length - await settled(unread)) / 3;
     const complaint = `${person.name} sends 1,000,000 requests, and reads no ` +
       `answer. The server reads ${count} of them, and has to keep the answers`;
@@ -481,7 +467,7 @@ Deno.test("telnet: what is rubbed out is not said, however long the line is", as
       await sendsBytes(alice, "\b".repeat(100));
     }
     await sendsBytes(alice, "public", ENTER, "next", ENTER);
-    await settled(() => trafficOf(bob.conn).unreadBytes);
+    await settled(() => bob.unreadBytes);
     await carol.sends(`after ${limit}`);
     const seen = await bob.receivesUntil(`carol: after ${limit}`);
     // The long line may be refused.
@@ -510,7 +496,7 @@ for (const [name, [chunk, end]] of Object.entries(FLOODS)) {
     const flood = Array(count).fill(chunk).flat();
     await Promise.all([sendsBytes(mallory, flood), alice.sends("Hello")]);
     await bob.receives("alice: Hello");
-    const unread = () => trafficOf(mallory.conn).peerUnreadBytes;
+    const unread = () => mallory.bytesUnreadByServer;
     const bytes = flood.length - unread();
     const complaint = `mallory sends ${flood.length} bytes of ${name}, and ` +
       `alice says hello at the same time. The server reads ${bytes} of them ` +

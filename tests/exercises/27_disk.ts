@@ -74,11 +74,17 @@ import {
   assertLines,
   type Person,
   quote,
-  testProgram,
+  saidBy,
   TestServer,
   turn,
 } from "../helpers.ts";
-import { type Ended, failsToStart, Server } from "../programs.ts";
+import {
+  type Disk,
+  type Ended,
+  failsToStart,
+  type Server,
+  testDisk,
+} from "../programs.ts";
 
 type Warn = (line: string) => void;
 
@@ -129,14 +135,10 @@ function numberOf(line: string | undefined): number {
   return Number(/ line (\d+)$/.exec(line ?? "")?.[1] ?? -1);
 }
 
-function asSaid(sender: string, lines: string[]): string[] {
-  return lines.map((line) => `${sender}: ${line}`);
-}
-
 /** Sends lines. When the receiver has received them, they have reached the server. */
 async function tell(receiver: Person, sender: Person, ...lines: string[]) {
   await sender.sends(...lines);
-  await receiver.receives(...asSaid(sender.name, lines));
+  await receiver.receives(...saidBy(sender.name, lines));
 }
 
 /** Fails unless a newcomer receives exactly these lines before anything new. */
@@ -194,7 +196,7 @@ Deno.test("disk: during a flood a newcomer misses no message, and receives none 
   await alice.sends("the end");
 
   const byBob = await bob.receivesUntil("alice: the end");
-  const said = [...asSaid("alice", old), ...byBob];
+  const said = [...saidBy("alice", old), ...byBob];
   const join = said.indexOf(announcements.joined("carol"));
   // Carol sees a hundred messages before her own announcement, but not that one.
   const expected = said.slice(join - 100).toSpliced(100, 1);
@@ -221,7 +223,7 @@ Deno.test("disk: after a restart, a newcomer receives what was said before it", 
 Deno.test("disk: of 250 messages the last hundred are kept, and no more are saved", async () => {
   const db = memoryDatabase();
   const lines = numberedLines(250);
-  const last = asSaid("alice", lines).slice(-100);
+  const last = saidBy("alice", lines).slice(-100);
   {
     await using server = await startOn(db);
     const [alice, bob] = await server.joinAll("alice", "bob");
@@ -268,7 +270,7 @@ Deno.test("disk: SQL in a message is only text", async () => {
     await tell(bob, alice, ...lines);
   }
   await using server = await startOn(db);
-  await newcomerReceives(server, asSaid("alice", lines));
+  await newcomerReceives(server, saidBy("alice", lines));
 });
 
 Deno.test("disk: what no member can have said is left out of a changed file", async () => {
@@ -316,7 +318,7 @@ async function testBroken(breakIt: string, repair: string): Promise<void> {
     { length: 20 },
     (_, n) => `${n} ${"😀".repeat(990)}`,
   );
-  const all = asSaid("alice", [...before, ...after]);
+  const all = saidBy("alice", [...before, ...after]);
   {
     const warnings: string[] = [];
     await using server = await startOn(db, warnings);
@@ -346,56 +348,13 @@ Deno.test("disk: if it becomes read-only, the chat goes on, and the server warns
 
 // ----------------------------------------------------- fourth rung: the program
 
-/** A folder with a database, and the servers that use it. */
-class Disk {
-  readonly folder = Deno.makeTempDirSync();
-  readonly file = `${this.folder}/chat.db`;
-  readonly #servers: Server[] = [];
-
-  /** Starts a server. It may use this file, and no other one. */
-  async start(): Promise<Server> {
-    const server = new Server([
-      "--no-prompt",
-      "--allow-net",
-      `--allow-read=${this.file}`,
-      `--allow-write=${this.file}`,
-      ...["server.ts", "0", "--history", this.file],
-    ]);
-    this.#servers.push(server);
-    const start = server.stdout.shows(/Listening on .+:(\d+)\n/);
-    const [, port] = await start.catch(async () => {
-      const { stderr } = await server.ends();
-      fail(`Nobody can join, since the server has exited: ${stderr}`);
-    });
-    server.port = Number(port);
-    return server;
-  }
-
-  /** What a newcomer receives from a server that starts now. */
-  async restartAndRead(): Promise<string[]> {
-    await using server = await this.start();
-    const carol = await server.join("carol");
-    await server.join("dan");
-    const lines = await carol.receivesUntil(announcements.joined("dan"));
-    return lines.slice(0, -1);
-  }
-
-  /** Opens the database, as another program does. */
-  open(): DatabaseSync {
-    return new DatabaseSync(this.file);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const server of this.#servers) await server[Symbol.asyncDispose]();
-    await Deno.remove(this.folder, { recursive: true });
-  }
-}
-
-function testDisk(name: string, fn: (disk: Disk) => Promise<void>): void {
-  testProgram(`disk: ${name}`, async () => {
-    await using disk = new Disk();
-    await fn(disk);
-  });
+/** What a newcomer receives from a server that starts now. */
+async function restartAndRead(disk: Disk): Promise<string[]> {
+  await using server = await disk.start("--history");
+  const carol = await server.join("carol");
+  await server.join("dan");
+  const lines = await carol.receivesUntil(announcements.joined("dan"));
+  return lines.slice(0, -1);
 }
 
 /** Everybody leaves, and then somebody presses Ctrl+C. */
@@ -412,9 +371,9 @@ async function joinTwo(server: Server): Promise<[Person, Person]> {
 }
 
 testDisk(
-  "a server that may use one file keeps its history there",
+  "disk: a server that may use one file keeps its history there",
   async (disk) => {
-    const server = await disk.start();
+    const server = await disk.start("--history");
     const [alice, bob] = await joinTwo(server);
     await tell(bob, alice, "Hello everyone! 👋");
     const { code, stderr } = await stop(server, alice, bob);
@@ -422,7 +381,7 @@ testDisk(
     const files = [...Deno.readDirSync(disk.folder)].map(({ name }) => name);
     assertEquals(files, ["chat.db"], "After Ctrl+C there is one file to copy");
     assertLines(
-      await disk.restartAndRead(),
+      await restartAndRead(disk),
       ["alice: Hello everyone! 👋"],
       "carol",
     );
@@ -431,7 +390,7 @@ testDisk(
 
 /** Kills a server amid a flood, and compares what bob saw with what is saved. */
 async function testKill(disk: Disk, linesUntilKill: number): Promise<void> {
-  const server = await disk.start();
+  const server = await disk.start("--history");
   const [alice, bob] = await joinTwo(server);
   const flooding = alice.sends(...numberedLines(20_000)).catch(() => {});
   let received = "";
@@ -441,45 +400,51 @@ async function testKill(disk: Disk, linesUntilKill: number): Promise<void> {
   await flooding;
   await server.ends();
 
-  const lines = await disk.restartAndRead();
+  const lines = await restartAndRead(disk);
   const last = numberOf(lines.at(-1));
   if (last < numberOf(received)) {
     fail(`bob has received ${received}, and carol only ${lines.at(-1)}`);
   }
-  const all = asSaid("alice", numberedLines(last + 1));
+  const all = saidBy("alice", numberedLines(last + 1));
   assertLines(lines, all.slice(-100), "carol");
 }
 
 for (const count of [10, 300, 2_000]) {
   testDisk(
-    `after ${count} lines, a kill -9 loses nothing that somebody has received`,
+    `disk: after ${count} lines, a kill -9 loses nothing that somebody has received`,
     (disk) => testKill(disk, count),
   );
 }
 
-testDisk("a thousand lines at once are few transactions", async (disk) => {
-  const db = disk.open();
-  // Now each transaction makes FILE-wal grow by one page at least.
-  db.exec("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
-  {
-    await using server = await startOn(db);
-    const [alice, bob] = await server.joinAll("alice", "bob");
-    await tell(bob, alice, ...numberedLines(1_000));
-    assertEquals(numberOf(savedLines(db).at(-1)), 999, "The last saved line");
-    const { size } = await Deno.stat(`${disk.file}-wal`);
-    const pages = Math.round(size / 4_096);
-    assert(pages < 500, `1,000 lines take ${pages} pages, so everybody waits`);
-  }
-  db.close();
-});
+testDisk(
+  "disk: a thousand lines at once are few transactions",
+  async (disk) => {
+    const db = new DatabaseSync(disk.file);
+    // Now each transaction makes FILE-wal grow by one page at least.
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
+    {
+      await using server = await startOn(db);
+      const [alice, bob] = await server.joinAll("alice", "bob");
+      await tell(bob, alice, ...numberedLines(1_000));
+      assertEquals(numberOf(savedLines(db).at(-1)), 999, "The last saved line");
+      const { size } = await Deno.stat(`${disk.file}-wal`);
+      const pages = Math.round(size / 4_096);
+      assert(
+        pages < 500,
+        `1,000 lines take ${pages} pages, so everybody waits`,
+      );
+    }
+    db.close();
+  },
+);
 
 testDisk(
-  "while another program holds the file, nobody waits for long",
+  "disk: while another program holds the file, nobody waits for long",
   async (disk) => {
-    const server = await disk.start();
+    const server = await disk.start("--history");
     const [alice, bob] = await joinTwo(server);
     await tell(bob, alice, "before");
-    const db = disk.open();
+    const db = new DatabaseSync(disk.file);
     db.exec("BEGIN IMMEDIATE");
     for (const line of numberedLines(10)) {
       const start = performance.now();
@@ -494,14 +459,15 @@ testDisk(
     const isShort = /^(.+\n){1,2}$/.test(stderr);
     assert(isShort, `The server should warn once: ${quote(stderr)}`);
     const lines = ["before", ...numberedLines(10)];
-    assertLines(await disk.restartAndRead(), asSaid("alice", lines), "carol");
+    assertLines(await restartAndRead(disk), saidBy("alice", lines), "carol");
   },
 );
 
 testDisk(
-  "two servers with one file save what is said at both",
+  "disk: two servers with one file save what is said at both",
   async (disk) => {
-    const [here, there] = [await disk.start(), await disk.start()];
+    const here = await disk.start("--history");
+    const there = await disk.start("--history");
     const [alice, bob] = await joinTwo(here);
     const [anna, ben] = await joinTwo(there);
     for (const line of numberedLines(5)) {
@@ -513,12 +479,12 @@ testDisk(
       `alice: ${line}`,
       `bob: ${line}`,
     ]);
-    assertLines(await disk.restartAndRead(), lines, "carol");
+    assertLines(await restartAndRead(disk), lines, "carol");
   },
 );
 
 testDisk(
-  "a file that is no database stays as it is, and the server exits with one line",
+  "disk: a file that is no database stays as it is, and the server exits with one line",
   async (disk) => {
     const PNG_START = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
     const picture = new Uint8Array(10_000).fill(7);
@@ -546,7 +512,7 @@ testDisk(
 );
 
 testDisk(
-  "a file that cannot be opened is one line on stderr, and the exit status says whose fault it is",
+  "disk: a file that cannot be opened is one line on stderr, and the exit status says whose fault it is",
   async (disk) => {
     const start = ["--no-prompt", "--allow-net"];
     const server = ["server.ts", "0", "--history"];

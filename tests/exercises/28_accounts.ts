@@ -82,11 +82,10 @@ import {
   assertLine,
   type Person,
   quote,
-  testProgram,
   TestServer,
   turn,
 } from "../helpers.ts";
-import { failsToStart, Program, Server } from "../programs.ts";
+import { failsToStart, Program, type Server, testDisk } from "../programs.ts";
 
 const REGISTERED = "[SYSTEM] Registered. Now your name needs this password.";
 const NOT_REGISTERED =
@@ -589,44 +588,6 @@ Deno.test("accounts: when there are very many accounts, no other name can be reg
 
 // --------------------------------------------------------- fourth rung: the program
 
-/** A folder with a database, and the servers that use it. */
-class Disk {
-  readonly folder = Deno.makeTempDirSync();
-  readonly file = `${this.folder}/accounts.db`;
-  readonly #servers: Server[] = [];
-
-  /** Starts a server. It may use this file, and no other one. */
-  async start(): Promise<Server> {
-    const server = new Server([
-      "--no-prompt",
-      "--allow-net",
-      `--allow-read=${this.file}`,
-      `--allow-write=${this.file}`,
-      ...["server.ts", "0", "--accounts", this.file],
-    ]);
-    this.#servers.push(server);
-    const start = server.stdout.shows(/Listening on .+:(\d+)\n/);
-    const [, port] = await start.catch(async () => {
-      const { stderr } = await server.ends();
-      fail(`Nobody can join, since the server has exited: ${stderr}`);
-    });
-    server.port = Number(port);
-    return server;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const server of this.#servers) await server[Symbol.asyncDispose]();
-    await Deno.remove(this.folder, { recursive: true });
-  }
-}
-
-function testDisk(name: string, fn: (disk: Disk) => Promise<void>): void {
-  testProgram(`accounts: ${name}`, async () => {
-    await using disk = new Disk();
-    await fn(disk);
-  });
-}
-
 /** Somebody who has connected, and received the question for a name. */
 async function connect(server: Server): Promise<Person> {
   const person = await server.connect();
@@ -640,16 +601,16 @@ function assertNoPassword(output: string): void {
 }
 
 testDisk(
-  "a registration survives a kill -9, and no password is printed",
+  "accounts: a registration survives a kill -9, and no password is printed",
   async (disk) => {
-    const server = await disk.start();
+    const server = await disk.start("--accounts");
     const alice = await server.join("alice");
     await registers(alice, PASSWORD, REGISTERED);
     server.kill("SIGKILL");
     const killed = await server.ends();
     assertNoPassword(killed.stdout + killed.stderr);
 
-    const again = await disk.start();
+    const again = await disk.start("--accounts");
     const person = await connect(again);
     await asks(person, "alice", WRONG);
     await asks(person, "alice wrong horse", WRONG);
@@ -668,8 +629,8 @@ testDisk(
   },
 );
 
-testDisk("the client joins with name and password", async (disk) => {
-  await using server = await disk.start();
+testDisk("accounts: the client joins with name and password", async (disk) => {
+  await using server = await disk.start("--accounts");
   const alice = await server.join("alice");
   await registers(alice, PASSWORD, REGISTERED);
   await leaves(alice);
@@ -691,7 +652,7 @@ testDisk("the client joins with name and password", async (disk) => {
 });
 
 testDisk(
-  "a file that is no database stays as it is, and the server exits with one line",
+  "accounts: a file that is no database stays as it is, and the server exits with one line",
   async (disk) => {
     const picture = new Uint8Array(10_000).fill(7);
     picture.set([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
