@@ -749,7 +749,8 @@ const MAX_UNPRINTED_LINES = 16 * 1024;
  * pipe, so the server never waits for it.
  */
 class Printer {
-  #lines: string[] = [];
+  #text = ""; // the lines that wait to be printed
+  #lineCount = 0; // in `#text`
   #dropped = 0; // lines that could not be printed
   #printing?: Promise<void>;
   #time = "";
@@ -758,8 +759,9 @@ class Printer {
   constructor(readonly output: typeof Deno.stdout) {}
 
   print(line: string): void {
-    if (this.#lines.length < MAX_UNPRINTED_LINES) {
-      this.#lines.push(`[${this.#currentTime()}] ${line}\n`);
+    if (this.#lineCount < MAX_UNPRINTED_LINES) {
+      this.#text += `[${this.#currentTime()}] ${line}\n`;
+      this.#lineCount++;
     } else {
       this.#dropped++;
     }
@@ -781,20 +783,21 @@ class Printer {
   }
 
   async #printLines(): Promise<void> {
-    while (this.#lines.length > 0) {
+    while (this.#lineCount > 0) {
       await nextTurn(); // All lines of a turn are printed with one write.
-      const lines = this.#lines;
+      const lineCount = this.#lineCount;
       const dropped = this.#dropped;
       const warning =
         `[${this.#currentTime()}] ⚠️ Lines not printed: ${dropped}\n`;
-      const text = lines.join("") + (dropped > 0 ? warning : "");
-      this.#lines = [];
+      const text = this.#text + (dropped > 0 ? warning : "");
+      this.#text = "";
+      this.#lineCount = 0;
       try {
         await this.#write(encoder.encode(text));
         this.#dropped -= dropped;
       } catch {
         // The output is full or closed. The next line tries again.
-        this.#dropped += lines.length;
+        this.#dropped += lineCount;
         break;
       }
     }
