@@ -233,9 +233,20 @@ Deno.test("filter: a conversation sends what the user types, and shows what the 
   chat.types("hi", "grüß 😀");
   await chat.serverReceives("hi", "grüß 😀");
   chat.server.closes();
-  await soon(chat.ending, "The conversation goes on although the server ended");
+  const complaint = "The conversation goes on although the server ended";
+  const { status } = await soon(chat.ending, complaint);
+  assertEquals(status, 1, "exit status if the server ends the connection");
   const lines = [QUESTION, "[SYSTEM] One moment, please.", WELCOME];
   assertLines(chat.shown, lines, "the user");
+});
+
+Deno.test("filter: a line that the connection accepts in parts arrives whole", async () => {
+  const chat = await TestChat.startAsMember({}, { bufferSize: 100 });
+  const line = "x".repeat(500);
+  chat.types(line);
+  await chat.serverReceives(line);
+  chat.server.closes();
+  await soon(chat.ending, "The conversation goes on although the server ended");
 });
 
 Deno.test("filter: an error of the input ends the conversation and its connection", async () => {
@@ -552,10 +563,11 @@ for (
 
 Deno.test("filter: a server that resets the connection is gone, and what came before is shown", async () => {
   const chat = await TestChat.startAsMember();
-  await chat.serverSends("bob: one", "bob: two");
+  const left = announcements.left("bob"); // This explains nothing.
+  await chat.serverSends("bob: one", left);
   chat.server.resets();
   await chat.endsWith(1, GONE);
-  assertLines(chat.shown, [WELCOME, "bob: one", "bob: two"], "the user");
+  assertLines(chat.shown, [WELCOME, "bob: one", left], "the user");
 });
 
 Deno.test("filter: a line that cannot be sent any more is no other failure than a server that is gone", async () => {
@@ -591,16 +603,21 @@ for (const signal of ["SIGKILL", "SIGINT"] as const) {
 Deno.test("filter: a message that is too long is not sent, and the others are", async () => {
   const chat = await TestChat.startAsMember();
   const longest = "😀".repeat(1_000);
-  chat.types(longest, longest + "!", "after it");
+  const cut = "hi" + "\x00".repeat(4 * 1024); // Some of it may be missing.
+  chat.types(longest, longest + "!", cut, "after it");
   await chat.serverReceives(longest, "after it");
-  assertEquals(chat.remarks, [TOO_LONG]);
+  assertEquals(chat.remarks, [TOO_LONG, TOO_LONG]);
   assertLines(chat.shown, [WELCOME], "the user");
   chat.server.closes();
   await soon(chat.ending, "The conversation goes on although the server ended");
 });
 
 Deno.test("filter: what is sent, and measured, are the characters that the server would pass on", async () => {
-  const chat = await TestChat.startAsMember();
+  const chat = await TestChat.start();
+  chat.types("al\x1bice");
+  await chat.serverReceives("alice");
+  await chat.serverSends(WELCOME);
+  await chat.shows(1);
   const longest = "x".repeat(1_000);
   chat.types("a\tb\x1b[2Jc\u202ed", "\u2800", longest + "\x00", "next");
   await chat.serverReceives("a b[2Jcd", "", longest, "next");
@@ -680,12 +697,17 @@ async function timeoutsPass(): Promise<void> {
 Deno.test("filter: a server that answers nothing, accepts nothing, or does not end the connection is given up", async () => {
   const answersNothing = await TestChat.start(TIMEOUTS);
   answersNothing.types("alice");
+  const answersOnlyOnce = await TestChat.start(TIMEOUTS);
+  answersOnlyOnce.types("alice");
+  await answersOnlyOnce.serverReceives("alice");
+  await answersOnlyOnce.serverSends("[SYSTEM] One moment, please.");
   const small = { bufferSize: 100 };
   const acceptsNothing = await TestChat.startAsMember(TIMEOUTS, small);
   acceptsNothing.types("x".repeat(500));
   const doesNotEnd = await TestChat.startAsMember(TIMEOUTS);
   doesNotEnd.endsInput();
   await isGivenUp(answersNothing, "that does not answer a name");
+  await isGivenUp(answersOnlyOnce, "that only says to wait");
   await isGivenUp(acceptsNothing, "that accepts no message");
   await isGivenUp(doesNotEnd, "that does not end the connection");
 });

@@ -170,6 +170,12 @@ testTerminal(
     await alice.endsWith(announcements.welcome("quit", "quit"), HINT, "You:");
     const rows = await alice.rows();
     assertEquals(rows.length, 6, `nothing else, please:\n${rows.join("\n")}`);
+    using full = new FakeServer();
+    await using bob = await Terminal.open(client(full.port, "--name", "bob"));
+    const connection = await full.accept();
+    await connection.sends(announcements.chatFull);
+    connection.closes();
+    await bob.shows(announcements.chatFull);
   },
 );
 
