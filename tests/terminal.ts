@@ -12,8 +12,13 @@ import { testProgram } from "./helpers.ts";
 
 /** The screen has to show what is expected by then, on a busy machine too. */
 const PATIENCE_MS = 10_000;
-/** The time between two looks at the screen. */
+/**
+ * The time between the first two looks at the screen. Each look starts a process. So
+ * the longer a test has waited, the longer it waits for the next look.
+ */
 const LOOK_MS = 15;
+/** The longest time between two looks. */
+const MAX_LOOK_MS = 250;
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
@@ -193,13 +198,15 @@ export class Terminal {
     holds: (rows: string[]) => boolean | Promise<boolean>,
   ): Promise<void> {
     const deadline = performance.now() + PATIENCE_MS;
+    let pause = LOOK_MS;
     for (;;) {
       const rows = await this.rows();
       if (await holds(rows)) return;
       if (performance.now() > deadline) {
         fail(`The terminal ${claim}. It shows:\n${rows.join("\n")}`);
       }
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(pause * 1.1, MAX_LOOK_MS);
     }
   }
 

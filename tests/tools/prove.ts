@@ -13,7 +13,7 @@
  *   green, and so are all tests of the earlier lessons. A step that only prepares the
  *   next one changes no test.
  * - Each test of a lesson is listed by one step, or green from the start.
- * - Each mistake turns the tests red that it lists.
+ * - Each mistake has the right types, and turns the tests red that it lists.
  * - Pages are short and complete, the names in them exist, and changes are small.
  * - The tests of an exercise are red before its solution. After it, they are green,
  *   and so are all lessons.
@@ -21,6 +21,16 @@
  *
  * A busy machine can make a test fail. So a claim about tests that does not hold is
  * checked once more, when nothing else runs, before it counts as failed.
+ *
+ * What proves nothing new is not done again:
+ *
+ * - The program after a step is the program before the next one. Its tests run once,
+ *   for both claims.
+ * - A test that only a later step lists does not run: it may be red or green.
+ * - A lesson that does not name the client runs without it. So it runs once for all
+ *   steps in a row that change only the client.
+ * - Format, lint and types are checked for all programs of a lesson at once. Only if
+ *   something is wrong, each step is checked alone, to say which.
  *
  * The proof looks at the files of the project, and never at `lab/`.
  */
@@ -37,7 +47,6 @@ import {
   LESSON_FILE,
   LESSONS,
   list,
-  NAIVE,
   type Page,
   type Program,
   readProgram,
@@ -57,8 +66,10 @@ import {
   runTests,
 } from "./trial.ts";
 
-/** So many claims are checked at a time. Most tests wait a lot. */
+/** So many claims are checked at a time. */
 const JOBS = 3;
+/** So many claims about terminals are checked besides. They wait most of the time. */
+const TERMINAL_JOBS = 3;
 /** A server that has not said by then that it listens does not start. */
 const START_TIMEOUT_MS = 20_000;
 /** A failed test may show the screen of a terminal, and say a few words. */
@@ -77,8 +88,8 @@ const USAGE = "Usage: deno task prove [STEP... | --exercises]";
 /** Something that is to be proven. */
 interface Claim {
   name: string;
-  /** Whether it depends on tests, which a busy machine can make fail. */
-  dependsOnTests: boolean;
+  /** What it depends on. A busy machine can make tests fail. */
+  dependsOn: "files" | "tests" | "terminal";
   /** Throws if the claim does not hold. Returns lines that are worth knowing. */
   check(): string[] | Promise<string[]>;
 }
@@ -107,6 +118,10 @@ class Proof {
   readonly course = new Course();
   /** The tests that could not run here. Their titles say why. */
   readonly notRun = new Set<string>();
+  /** What has run already: the results of tests, by program, files and titles. */
+  readonly #runs = new Map<string, Promise<Result>>();
+  /** Whether the programs of a lesson are clean, by the number of the lesson. */
+  readonly #cleanLessons = new Map<number, Promise<boolean>>();
   /** Holds `deno.json` and `vendor/` for the folders below it, and Deno's cache. */
   readonly #work: URL;
   readonly #env: Record<string, string>;
@@ -122,32 +137,32 @@ class Proof {
 
   /** All claims. */
   claims(): Claim[] {
-    const naive = readProgram(NAIVE);
+    const first = this.course.all[0]!;
     return [
       {
         name: "the files fit together",
-        dependsOnTests: false,
+        dependsOn: "files",
         check: () => this.#checkFiles(),
       },
       {
         name: "the sum of the steps is the program",
-        dependsOnTests: false,
+        dependsOn: "files",
         check: () => this.#checkSum(),
       },
       {
         name: "names in the comments of the tests exist",
-        dependsOnTests: false,
+        dependsOn: "files",
         check: () => this.#checkTestNames(),
       },
       {
         name: "learn leads on, and keeps a program of one's own",
-        dependsOnTests: true,
+        dependsOn: "tests",
         check: () => this.#checkLearn(),
       },
       {
         name: "00_naive: clean, and starts",
-        dependsOnTests: false,
-        check: () => this.#checkProgram(naive, []),
+        dependsOn: "files",
+        check: () => this.#checkProgram(first, first.before),
       },
       ...this.course.all.flatMap((step) => this.claimsOf(step)),
     ];
@@ -157,39 +172,45 @@ class Proof {
   claimsOf(step: Step): Claim[] {
     const { number, mistakes } = step;
     const isPreparing = step.page.noTests !== undefined;
+    const dependsOn = usesTerminal(step.tests) ? "terminal" : "tests";
     return [
       {
         name: `${number}: page and size`,
-        dependsOnTests: false,
+        dependsOn: "files",
         check: () => this.#checkPage(step),
       },
       {
         name: `${number}: clean, and starts`,
-        dependsOnTests: false,
-        check: () => this.#checkProgram(step.after, step.allTests),
+        dependsOn: "files",
+        check: () => this.#checkProgram(step, step.after),
       },
       isPreparing
         ? {
           name: `${number}: changes no test`,
-          dependsOnTests: true,
+          dependsOn,
           check: () => this.#checkNoChange(step),
         }
         : {
           name: `${number}: red before`,
-          dependsOnTests: true,
+          dependsOn,
           check: () => this.#checkRed(step),
         },
       {
         name: `${number}: green after, with all earlier lessons`,
-        dependsOnTests: true,
+        dependsOn,
         check: () => this.#checkGreen(step),
       },
-      ...mistakes.map((mistake) => ({
+      ...mistakes.map((mistake): Claim => ({
         name: `${number}: ${mistake.stem} is red`,
-        dependsOnTests: true,
+        dependsOn,
         check: () => this.#checkMistake(step, mistake),
       })),
     ];
+  }
+
+  /** Forgets what has run. So a claim that is checked once more runs its tests again. */
+  forgetRuns(): void {
+    this.#runs.clear();
   }
 
   // ------------------------------------------------------------------- files
@@ -280,7 +301,7 @@ class Proof {
 
   /** Exactly the listed tests must be red before the step. */
   async #checkRed(step: Step): Promise<string[]> {
-    const result = await this.#runOwnTests(step, step.before);
+    const result = await this.#runBefore(step);
     const { failed, ignored } = result;
     // The page of an exercise lists no tests: all of its file may be red.
     const listed = step.isExercise ? [...failed.keys()] : step.page.tests;
@@ -296,8 +317,8 @@ class Proof {
 
   /** A step that only prepares the next one must not change a test. */
   async #checkNoChange(step: Step): Promise<string[]> {
-    const before = await this.#runOwnTests(step, step.before);
-    const after = await this.#runOwnTests(step, step.after);
+    const before = await this.#runBefore(step);
+    const after = await this.#runAfter(step);
     this.#checkUnlisted(step, before);
     const { failed: redBefore } = before;
     const { failed: redAfter } = after;
@@ -324,32 +345,26 @@ class Proof {
 
   async #checkGreen(step: Step): Promise<string[]> {
     const laterTests = this.course.testsOfLaterSteps(step);
-    const { passed, failed, ignored, trouble } = await this.#runTests(
-      step.after,
-      step.allTests,
-      ["--no-check", "--parallel"],
-    );
-    assert(trouble === undefined, trouble ?? "");
+    const own = await this.#runAfter(step);
+    const earlier = await this.#runEarlierLessons(step);
+    const results = [own, ...earlier];
+    const ignored = results.flatMap((result) => result.ignored);
     for (const title of ignored) this.notRun.add(title);
-    const red = [...failed]
+    const red = results
+      .flatMap((result) => [...result.failed])
       .filter(([title]) => !laterTests.includes(title))
       .map(([title, message]) => `${title}: ${message}`);
     assertNone(red, "red");
+    const passed = results.flatMap((result) => result.passed);
     assertNone(duplicates(passed), "titles that two tests have");
     return [];
   }
 
   async #checkMistake(step: Step, mistake: Change): Promise<string[]> {
     const { after: program, page: { tests } } = mistake;
-    await this.#inFolder(async (folder) => {
-      writeProgram(folder, program);
-      await this.#succeed(folder, ["check", ...Object.keys(program)]);
-    });
-    const { failed, ignored, trouble } = await this.#runTests(
-      program,
-      step.allTests,
-      ["--no-check", "--parallel", onlyTitles(tests)],
-    );
+    const files = await this.#filesWith(tests, step.allTests);
+    const result = await this.#run(program, files, tests);
+    const { failed, ignored, trouble } = result;
     const possible = tests.filter((title) => !isIgnored(title, ignored));
     if (possible.length === 0) throw new NotPossible();
     const green = possible.filter((title) => !failed.has(title));
@@ -357,29 +372,157 @@ class Proof {
     return [];
   }
 
-  /** Runs the tests of a step's own lesson as a learner does, with types. */
-  async #runOwnTests(step: Step, program: Program): Promise<Result> {
-    const result = await this.#runTests(program, [step.tests]);
+  // ----------------------------------------------------------- runs of tests
+
+  /**
+   * Runs the tests of a step's lesson on the program before the step. A step that only
+   * prepares the next one lists no tests. Then those of the next one have to stay red.
+   */
+  #runBefore(step: Step): Promise<Result> {
+    return this.#runOwnTests(step.before, this.course.nextWithTests(step));
+  }
+
+  /** Runs them after the step. In the same lesson that is before the next step. */
+  #runAfter(step: Step): Promise<Result> {
+    const next = this.course.following(step);
+    if (next) return this.#runBefore(next);
+    return this.#runOwnTests(step.after, step);
+  }
+
+  /** Runs the tests of a step's lesson, but not those that only later steps list. */
+  async #runOwnTests(program: Program, step: Step): Promise<Result> {
+    const later = this.course.testsOfLaterSteps(step);
+    const all = await this.#titlesIn(step.tests);
+    const titles = all.filter((title) => !later.includes(title));
+    const result = await this.#runLessons(program, [step.tests], titles);
+    const ignored = result.ignored.filter((title) => titles.includes(title));
+    return { ...result, ignored };
+  }
+
+  /** Runs all lessons before that of a step. Some of them do not need the client. */
+  async #runEarlierLessons(step: Step): Promise<Result[]> {
+    const server = { ...step.after };
+    delete server["client.ts"];
+    const earlier = step.allTests.filter((file) => file !== step.tests);
+    const ofServer = earlier.filter((file) => !usesClient(file));
+    const ofClient = earlier.filter((file) => usesClient(file));
+    return [
+      await this.#runLessons(server, ofServer),
+      await this.#runLessons(step.after, ofClient),
+    ];
+  }
+
+  /** Runs whole lessons, or those tests of them that have these titles. */
+  async #runLessons(
+    program: Program,
+    files: string[],
+    titles?: string[],
+  ): Promise<Result> {
+    const result = await this.#run(program, files, titles);
     const { trouble } = result;
     assert(trouble === undefined, trouble ?? "");
-    for (const title of result.ignored) this.notRun.add(title);
     return result;
+  }
+
+  /** Finds the files with these tests. */
+  async #filesWith(titles: string[], files: string[]): Promise<string[]> {
+    const found: string[] = [];
+    for (const file of files) {
+      const all = await this.#titlesIn(file);
+      const isHere = titles.some((it) =>
+        all.includes(it) || isIgnored(it, all)
+      );
+      if (isHere) found.push(file);
+    }
+    return found;
+  }
+
+  /** Returns the titles of all tests in a file. None of them runs. */
+  async #titlesIn(file: string): Promise<string[]> {
+    const { ignored } = await this.#runLessons(readProgram(ROOT), [file], []);
+    return ignored;
+  }
+
+  /** Runs tests on a program, unless they have run on the same program already. */
+  #run(
+    program: Program,
+    files: string[],
+    titles?: string[],
+  ): Promise<Result> {
+    const key = JSON.stringify([program, files, titles]);
+    const run = this.#runs.get(key) ?? this.#runAnew(program, files, titles);
+    this.#runs.set(key, run);
+    return run;
+  }
+
+  /** Runs tests on a program, in a folder of its own. `#checkClean` checks their types. */
+  async #runAnew(
+    program: Program,
+    files: string[],
+    titles?: string[],
+  ): Promise<Result> {
+    if (files.length === 0) {
+      return { passed: [], failed: new Map(), ignored: [] };
+    }
+    const flags = ["--no-check", "--parallel"];
+    if (titles) flags.push(onlyTitles(titles));
+    return await this.#inFolder((folder) => {
+      writeProgram(folder, program);
+      copyTests(folder);
+      return runTests(folder, files, flags, this.#env);
+    });
   }
 
   // ---------------------------------------------------------------- programs
 
-  /** Format, lint and types of a program and of its tests, and its start. */
-  #checkProgram(program: Program, tests: string[]): Promise<string[]> {
-    const files = Object.keys(program);
-    return this.#inFolder(async (folder) => {
+  /** Format, lint and types of a step, and the start of the program before or after it. */
+  async #checkProgram(step: Step, program: Program): Promise<string[]> {
+    const isLessonClean = await this.#isLessonClean(step);
+    if (!isLessonClean) await this.#checkClean([step]);
+    return await this.#inFolder(async (folder) => {
       writeProgram(folder, program);
-      copyTests(folder);
-      await this.#succeed(folder, ["fmt", "--check", ...files]);
-      await this.#succeed(folder, ["lint", ...files]);
-      const modules = files.filter((name) => name.endsWith(".ts"));
-      await this.#succeed(folder, ["check", ...modules, ...tests]);
       await this.#checkStart(folder);
       return [];
+    });
+  }
+
+  /** Returns whether all programs of a step's lesson are clean. */
+  #isLessonClean({ lesson }: Step): Promise<boolean> {
+    const steps = this.course.find(`${lesson}`);
+    const isClean = this.#cleanLessons.get(lesson) ??
+      this.#checkClean(steps).then(() => true, () => false);
+    this.#cleanLessons.set(lesson, isClean);
+    return isClean;
+  }
+
+  /**
+   * Complains unless the programs before and after these steps of one lesson are clean.
+   * The tests of the lesson and mistakes of the steps need only have the right types.
+   */
+  async #checkClean(steps: Step[]): Promise<void> {
+    const programs = new Map<string, Program>();
+    for (const step of steps) {
+      programs.set(step.previous?.stem ?? "00_naive", step.before);
+      programs.set(step.stem, step.after);
+    }
+    await this.#inFolder(async (folder) => {
+      const files: string[] = [];
+      const others: string[] = [];
+      for (const [name, program] of programs) {
+        const place = new URL(`${name}/`, folder);
+        writeProgram(place, program);
+        copyTests(place);
+        files.push(...pathsIn(name, Object.keys(program)));
+        others.push(...pathsIn(name, steps[0]!.allTests));
+      }
+      for (const { stem, after } of steps.flatMap((step) => step.mistakes)) {
+        writeProgram(new URL(`${stem}/`, folder), after);
+        others.push(...pathsIn(stem, Object.keys(after)));
+      }
+      await this.#succeed(folder, ["fmt", "--check", ...files]);
+      await this.#succeed(folder, ["lint", ...files]);
+      const modules = [...files, ...others].filter((it) => it.endsWith(".ts"));
+      await this.#succeed(folder, ["check", "--quiet", ...modules]);
     });
   }
 
@@ -457,19 +600,6 @@ class Proof {
 
   // ----------------------------------------------------------------- folders
 
-  /** Runs tests on a program, in a folder of its own. */
-  #runTests(
-    program: Program,
-    files: string[],
-    flags: string[] = [],
-  ): Promise<Result> {
-    return this.#inFolder((folder) => {
-      writeProgram(folder, program);
-      copyTests(folder);
-      return runTests(folder, files, flags, this.#env);
-    });
-  }
-
   #deno(folder: URL, args: string[]) {
     return runDeno(folder, args, this.#env);
   }
@@ -484,6 +614,20 @@ class Proof {
       Deno.removeSync(folder, { recursive: true });
     }
   }
+}
+
+function pathsIn(folder: string, files: string[]): string[] {
+  return files.map((file) => `${folder}/${file}`);
+}
+
+/** Returns whether a file with tests needs the client. */
+function usesClient(tests: string): boolean {
+  return /client\.ts|terminal\.ts/.test(readText(new URL(tests, ROOT)));
+}
+
+/** Returns whether a file with tests needs a terminal. */
+function usesTerminal(tests: string): boolean {
+  return /terminal\.ts/.test(readText(new URL(tests, ROOT)));
 }
 
 /** A test that cannot run on this machine is ignored, and its title says why. */
@@ -601,14 +745,16 @@ async function check(claim: Claim, label = claim.name): Promise<Verdict> {
 }
 
 /** Checks all claims, several at a time, and returns how many hold and do not. */
-async function checkAll(claims: Claim[]) {
+async function checkAll(proof: Proof, claims: Claim[]) {
   const count = { "✓": 0, "✗": 0, "?": 0 };
-  const waiting = [...claims];
   const retries: Claim[] = [];
-  const work = async () => {
-    for (let claim = waiting.shift(); claim; claim = waiting.shift()) {
+  const isOfTerminal = ({ dependsOn }: Claim) => dependsOn === "terminal";
+  const terminal = claims.filter(isOfTerminal);
+  const others = claims.filter((claim) => !isOfTerminal(claim));
+  const work = async (next: () => Claim | undefined) => {
+    for (let claim = next(); claim; claim = next()) {
       const verdict = await check(claim);
-      if (verdict === "✗" && claim.dependsOnTests) {
+      if (verdict === "✗" && claim.dependsOn !== "files") {
         retries.push(claim);
         console.log("    This claim is checked once more at the end.");
       } else {
@@ -616,7 +762,15 @@ async function checkAll(claims: Claim[]) {
       }
     }
   };
-  await Promise.all(Array.from({ length: JOBS }, work));
+  const workers: Promise<void>[] = [];
+  for (let n = 0; n < TERMINAL_JOBS; n++) {
+    workers.push(work(() => terminal.shift()));
+  }
+  for (let n = 0; n < JOBS; n++) {
+    workers.push(work(() => others.shift() ?? terminal.shift()));
+  }
+  await Promise.all(workers);
+  proof.forgetRuns();
   for (const claim of retries) {
     const verdict = await check(claim, `once more, by itself: ${claim.name}`);
     count[verdict]++;
@@ -645,7 +799,7 @@ async function main(): Promise<void> {
       Deno.exitCode = 2;
       return;
     }
-    const count = await checkAll(claims);
+    const count = await checkAll(proof, claims);
     for (const title of proof.notRun) console.log(`Not run here: ${title}`);
     console.log(`${count["✓"]} passed, ${count["✗"]} failed`);
     Deno.exitCode = count["✗"] > 0 ? 1 : 0;

@@ -127,6 +127,18 @@ export class Course {
     );
   }
 
+  /** The next step of the same lesson, if there is one. */
+  following({ lesson, part }: Step): Step | undefined {
+    return this.steps.find((it) => it.lesson === lesson && it.part > part);
+  }
+
+  /** The step itself, if it lists tests, or the next step of the lesson that does. */
+  nextWithTests(step: Step): Step {
+    const next = this.following(step);
+    const isEnough = step.page.tests.length > 0 || next === undefined;
+    return isEnough ? step : this.nextWithTests(next);
+  }
+
   /** The tests of the same lesson that only a later step turns green. */
   testsOfLaterSteps({ lesson, part }: Step): string[] {
     return this.steps
