@@ -29,6 +29,7 @@ import {
   announcements,
   assertLine,
   assertLines,
+  beforeIdle,
   inTime,
   Person,
   quote,
@@ -78,18 +79,8 @@ async function importChat(): Promise<Chat> {
   return chat as Chat;
 }
 
-/** If nothing happens in so many turns of the event loop, nothing will. */
+/** If nothing is shown in so many turns of the event loop, nothing will be. */
 const IDLE_TURNS = 1_000;
-
-/** Fails with the complaint if the promise is still pending after some turns. */
-async function soon<T>(promise: Promise<T>, complaint: string): Promise<T> {
-  let isPending = true;
-  const done = promise.finally(() => isPending = false);
-  done.catch(() => {}); // It is awaited below, unless it remains pending.
-  for (let n = 0; n < IDLE_TURNS && isPending; n++) await turn();
-  if (isPending) fail(complaint);
-  return await done;
-}
 
 /** A conversation in which the test is the user and the server. */
 class TestChat {
@@ -176,14 +167,14 @@ class TestChat {
     for (const line of lines) {
       const next = this.server.nextLineOrEnd();
       const complaint = `The client does not send ${quote(line)}`;
-      assertLine(await soon(next, complaint), line, "The server");
+      assertLine(await beforeIdle(next, complaint), line, "The server");
     }
   }
 
   /** Fails unless the client ends its side of the connection, and sends nothing before. */
   async leaves(): Promise<void> {
     const next = this.server.nextLineOrEnd();
-    const line = await soon(next, "The client does not end its side");
+    const line = await beforeIdle(next, "The client does not end its side");
     if (line !== undefined) {
       fail(`The client should end its side, but sends ${quote(line)}`);
     }
@@ -202,7 +193,7 @@ class TestChat {
   async endsWith(status: number, message?: string): Promise<void> {
     const expected = describe({ status, message });
     const complaint = `The client should end ${expected}`;
-    const ending = await soon(this.ending, complaint).catch((error) =>
+    const ending = await beforeIdle(this.ending, complaint).catch((error) =>
       fail(`${complaint}\nbut fails with ${error}`)
     );
     assertEnding(ending, { status, message });
@@ -234,7 +225,7 @@ Deno.test("filter: a conversation sends what the user types, and shows what the 
   await chat.serverReceives("hi", "grüß 😀");
   chat.server.closes();
   const complaint = "The conversation goes on although the server ended";
-  const { status } = await soon(chat.ending, complaint);
+  const { status } = await beforeIdle(chat.ending, complaint);
   assertEquals(status, 1, "exit status if the server ends the connection");
   const lines = [QUESTION, "[SYSTEM] One moment, please.", WELCOME];
   assertLines(chat.shown, lines, "the user");
@@ -246,7 +237,10 @@ Deno.test("filter: a line that the connection accepts in parts arrives whole", a
   chat.types(line);
   await chat.serverReceives(line);
   chat.server.closes();
-  await soon(chat.ending, "The conversation goes on although the server ended");
+  await beforeIdle(
+    chat.ending,
+    "The conversation goes on although the server ended",
+  );
 });
 
 Deno.test("filter: an error of the input ends the conversation and its connection", async () => {
@@ -609,7 +603,10 @@ Deno.test("filter: a message that is too long is not sent, and the others are", 
   assertEquals(chat.remarks, [TOO_LONG, TOO_LONG]);
   assertLines(chat.shown, [WELCOME], "the user");
   chat.server.closes();
-  await soon(chat.ending, "The conversation goes on although the server ended");
+  await beforeIdle(
+    chat.ending,
+    "The conversation goes on although the server ended",
+  );
 });
 
 Deno.test("filter: what is sent, and measured, are the characters that the server would pass on", async () => {
@@ -623,7 +620,10 @@ Deno.test("filter: what is sent, and measured, are the characters that the serve
   await chat.serverReceives("a b[2Jcd", "", longest, "next");
   assertEquals(chat.remarks, []);
   chat.server.closes();
-  await soon(chat.ending, "The conversation goes on although the server ended");
+  await beforeIdle(
+    chat.ending,
+    "The conversation goes on although the server ended",
+  );
 });
 
 testProgram(
