@@ -7,14 +7,15 @@
  *
  * A conversation has two pipelines, one for each direction of the connection:
  *
- *     out    input → lines → Conversation.#send → socket
+ *     out    typed lines → Conversation.#send → socket
  *     in     socket → lines → safe lines → Conversation.#receive → output
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
  * presses, and shows each line that comes in above the line that is being typed.
  *
- * Only `main` exits. Every other function returns how it has ended, or throws an error.
+ * Only `main` exits. `run`, `chat`, `runInPipe` and `runAtTerminal` return how they have
+ * ended, or throw an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -52,10 +53,14 @@ export interface Ending {
 
 /** Where a conversation is shown. */
 export interface Output {
-  /** Shows a line from the server. The next line is taken after that. */
+  /** Shows a line from the server. The next line is read when this has finished. */
   show(line: string): void | Promise<void>;
   /** Shows a sentence of the client itself. */
-  remark(sentence: string): void;
+  showNotice(sentence: string): void;
+  /** The server has accepted a name: now the user is a member. */
+  onJoin?(): void;
+  /** The server has refused a name: the user needs another one. */
+  onRefusal?(): void;
 }
 
 /** The options of a conversation. */
@@ -68,7 +73,10 @@ export interface ChatOptions {
   canTryAgain: boolean;
   /** Milliseconds that the server may be silent when it has to answer a name. */
   answerTimeoutMs?: number;
-  /** Milliseconds that the server may be silent when it has to accept a message. */
+  /**
+   * Milliseconds that the server may be silent while it has to accept a message, or to
+   * end the connection after the user has left.
+   */
   sendTimeoutMs?: number;
 }
 
@@ -76,7 +84,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
 /** It is long, because a server makes a member wait while receivers are slow. */
 const SEND_TIMEOUT_MS = 60_000;
 
-/** The user types this to leave. In a pipe, the first line is always a name. */
+/** A member types this to leave. In a pipe, it may also be a name. */
 const QUIT = /^\s*\/?quit\s*$/;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
@@ -85,7 +93,7 @@ const MESSAGE_TOO_LONG = `A message has at most ${
 const SERVER_SILENT = "The server does not answer.";
 const SERVER_GONE = "The server is gone: it ended. Check that it is running.";
 
-/** If the server ends the connection after one of these, it has said why. */
+/** Last lines of a server that say why it ends the connection. */
 const EXPLANATIONS = [
   announcements.chatFull,
   announcements.noNameInTime,
@@ -119,10 +127,12 @@ export function chat(
  */
 class Conversation {
   #isMember = false;
-  #allSent = false;
-  #answered = Promise.withResolvers<void>(); // by the server, about the last name
+  #isLeaving = false; // Everything has been sent. Now the server should end.
+  #nameAnswered = Promise.withResolvers<void>(); // a new promise for each name
   readonly #ended = Promise.withResolvers<Ending>(); // The first ending counts.
-  readonly #silence = new SilenceDetector(() => this.#end(1, SERVER_SILENT));
+  readonly #silence = new SilenceDetector(() =>
+    this.#endWith(1, SERVER_SILENT)
+  );
 
   constructor(
     readonly conn: Deno.TcpConn,
@@ -147,65 +157,69 @@ class Conversation {
     const safeLines = sanitizeLines(lines);
     let lastLine = "";
     for await (const line of safeLines) {
-      this.#silence.pause(); // Now the client waits for its own output.
+      this.#silence.pause(); // If our output is slow, the server is not to blame.
       await this.options.output.show(line);
       this.#silence.resume();
-      if (!this.#isMember) this.#checkAnswer(line);
+      if (!this.#isMember) this.#handleAnswer(line);
       lastLine = line;
     }
-    if (this.#allSent) this.#end(0);
-    else if (EXPLANATIONS.includes(lastLine)) this.#end(1);
-    else this.#end(1, SERVER_GONE);
+    // A user who has left expects this end. Otherwise the server may have said why.
+    if (this.#isLeaving) this.#endWith(0);
+    else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
+    else this.#endWith(1, SERVER_GONE);
   }
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    // Without `preventCancel`, `break` would wait until the input has one more line.
+    // Normally, `break` cancels the input. That would wait for the next line, because a
+    // read of stdin cannot be interrupted.
     const lines = this.options.input.values({ preventCancel: true });
     try {
       for await (const line of lines) {
         if (this.#isMember && QUIT.test(line)) break;
-        this.#silence.setLimit(this.#timeoutMs);
+        this.#silence.limit(this.#timeoutMs);
         if (this.#isMember) await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.setLimit(Infinity); // Now nothing is expected of the server.
+        this.#silence.allow();
       }
-      this.#silence.setLimit(this.#timeoutMs);
-      this.#allSent = true;
+      this.#silence.limit(this.#timeoutMs);
+      this.#isLeaving = true;
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
     } catch (error) {
-      // If the connection is broken, `#receive` comes to its end as well.
+      // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
     }
   }
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#answered = Promise.withResolvers();
+    this.#nameAnswered = Promise.withResolvers();
     await this.#sendLine(line);
-    await this.#answered.promise;
+    await this.#nameAnswered.promise;
   }
 
-  /** Checks whether a line from the server is the answer to a name. */
-  #checkAnswer(line: string): void {
+  /** If a line from the server is the answer to a name, acts on it. */
+  #handleAnswer(line: string): void {
     const refusal = parseRefusal(line);
     if (refusal && !this.options.canTryAgain) {
-      return this.#end(1, `Cannot join: ${refusal} Choose another name.`);
+      return this.#endWith(1, `Cannot join: ${refusal} Choose another name.`);
     }
     this.#isMember = isWelcome(line);
-    if (this.#isMember || refusal) this.#answered.resolve();
+    if (this.#isMember) this.options.output.onJoin?.();
+    if (refusal) this.options.output.onRefusal?.();
+    if (this.#isMember || refusal) this.#nameAnswered.resolve();
   }
 
   async #sendMessage(line: string): Promise<void> {
-    if (isTooLong(line)) this.options.output.remark(MESSAGE_TOO_LONG);
+    if (isTooLong(line)) this.options.output.showNotice(MESSAGE_TOO_LONG);
     else await this.#sendLine(line);
   }
 
   async #sendLine(line: string): Promise<void> {
     const bytes = encoder.encode(sanitize(line) + "\n");
-    let count = 0;
-    while (count < bytes.length) {
-      count += await this.conn.write(bytes.subarray(count)); // maybe not all
+    let sent = 0;
+    while (sent < bytes.length) {
+      sent += await this.conn.write(bytes.subarray(sent)); // maybe not all
     }
   }
 
@@ -214,7 +228,7 @@ class Conversation {
     return this.#isMember ? sendTimeoutMs : answerTimeoutMs;
   }
 
-  #end(status: number, message?: string): void {
+  #endWith(status: number, message?: string): void {
     this.#ended.resolve({ status, message });
   }
 }
@@ -228,8 +242,8 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
  * Detects that the server is silent for too long. It counts its own checks, and does
- * not look at the clock: if this program itself was suspended for a minute, the server
- * is not to blame.
+ * not look at the clock. If this program itself is suspended for a minute, it makes no
+ * checks, so it does not blame the server.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
@@ -239,10 +253,15 @@ class SilenceDetector {
 
   constructor(readonly onTooLong: () => void) {}
 
-  /** From now on, the server may be silent for this long. */
-  setLimit(maxSilenceMs: number): void {
-    this.#maxSilenceMs = maxSilenceMs;
+  /** From now on, the server may be silent for this long at most. */
+  limit(ms: number): void {
+    this.#maxSilenceMs = ms;
     this.#silenceMs = 0;
+  }
+
+  /** From now on, nothing is expected of the server. */
+  allow(): void {
+    this.#maxSilenceMs = Infinity;
   }
 
   /** While the client is busy, it does not know whether the server is silent. */
@@ -267,12 +286,13 @@ class SilenceDetector {
 }
 
 const ESC = "\\x1b";
+// A terminal obeys an escape sequence, and does not show it. There are three kinds.
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
-/** The title of the window and more. Example: ESC ] 0 ; t i t l e BEL */
+/** The title of the window and more, up to BEL. Example: ESC ] 0 ; t i t l e BEL */
 const CONTROL_STRING =
   `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC}]*[\\x07\\x9c]?`;
-/** All others. Example: ESC c. Another one, ESC \, may end a control string. */
+/** All others. Example: ESC c. Also ESC \, which may end a control string. */
 const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
   [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
@@ -281,7 +301,7 @@ const ESCAPE_SEQUENCES = new RegExp(
 
 /**
  * Sanitizes lines, because the client trusts no server. Each escape sequence is
- * removed as a whole: if only its ESC was removed, the rest would look like text.
+ * removed as a whole. If only its ESC were removed, the rest would be left as text.
  */
 async function* sanitizeLines(
   lines: AsyncIterable<string>,
@@ -297,16 +317,16 @@ async function* sanitizeLines(
  * In a pipe, the client is a filter. Its stdout is what the server sends, and
  * nothing else. What the client itself has to say goes to stderr.
  */
-async function runFilter(conn: Deno.TcpConn, name?: string): Promise<Ending> {
+async function runInPipe(conn: Deno.TcpConn, name?: string): Promise<Ending> {
   const input = ReadableStream.from(readInput(name));
-  const output = { show: writeOutput, remark: logToStderr };
+  const output = { show: writeOutput, showNotice: logToStderr };
   try {
     return await Promise.race([
       chat(conn, { input, output, canTryAgain: false }),
       waitForStopSignal(),
     ]);
   } catch (error) {
-    // The program behind the pipe, `head` for example, wants no more lines.
+    // If the next program in the pipe ends, as `head` does, that is a normal end.
     const { cause } = error as Error;
     if (cause instanceof Deno.errors.BrokenPipe) return { status: 0 };
     throw error;
@@ -325,11 +345,11 @@ function readStdin(buffer: Uint8Array): Promise<number | null> {
 
 async function writeOutput(line: string): Promise<void> {
   const bytes = encoder.encode(line + "\n");
-  let count = 0;
+  let written = 0;
   // One `write` may accept only some of the bytes.
-  while (count < bytes.length) {
-    const written = Deno.stdout.write(bytes.subarray(count));
-    count += await explainFailure("Cannot write the output", written);
+  while (written < bytes.length) {
+    const writing = Deno.stdout.write(bytes.subarray(written));
+    written += await explainFailure("Cannot write the output", writing);
   }
 }
 
@@ -347,9 +367,12 @@ const HINT = "Type messages and press Enter. Type 'quit' to exit.";
 const LEAVE_TIMEOUT_MS = 1_000;
 
 /** At a terminal, a person types while lines come in. */
-async function runTerminal(conn: Deno.TcpConn, name?: string): Promise<Ending> {
+async function runAtTerminal(
+  conn: Deno.TcpConn,
+  name?: string,
+): Promise<Ending> {
   const terminal = new Terminal(name);
-  const input = ReadableStream.from(terminal.typedLines());
+  const input = ReadableStream.from(terminal.linesToSend());
   try {
     return await Promise.race([
       chat(conn, { input, output: terminal, canTryAgain: true }),
@@ -366,11 +389,11 @@ class Terminal implements Output {
   #isMember = false;
   #hasLeft = false;
   readonly #pendingLines: string[] = []; // The first one is being sent.
-  #moreTyped = Promise.withResolvers<void>();
+  #wakeSender = Promise.withResolvers<void>();
   // readline edits the line that is being typed. `#handleKey` gives it the keys.
-  readonly #keys = new PassThrough();
+  readonly #readlineInput = new PassThrough();
   readonly #readline = createInterface({
-    input: this.#keys,
+    input: this.#readlineInput,
     output: stdout,
     terminal: true,
   });
@@ -383,7 +406,7 @@ class Terminal implements Output {
       if (!this.#isMember) lines.shift(); // Arrow up must bring back no names.
     });
     this.#readline.on("SIGINT", () => this.#leave()); // Ctrl+C
-    // Ctrl+Z does nothing: without `--allow-run`, a program cannot stop itself.
+    // Ctrl+Z does nothing: without `--allow-run`, a program cannot suspend itself.
     this.#readline.on("SIGTSTP", () => {});
     stdout.on("error", () => this.#leave()); // The window was closed.
   }
@@ -396,56 +419,60 @@ class Terminal implements Output {
       const count = await readStdin(buffer);
       if (count === null) break; // The window was closed.
       const bytes = buffer.subarray(0, count);
-      this.#handleKeys(decoder.decode(bytes, { stream: true }));
+      this.#handleInput(decoder.decode(bytes, { stream: true }));
     }
     this.#leave();
     await sleep(LEAVE_TIMEOUT_MS);
     return { status: 0 };
   }
 
-  #handleKeys(text: string): void {
-    for (const key of text.replaceAll("\t", " ").match(KEYS) ?? []) {
+  #handleInput(text: string): void {
+    for (const key of text.replaceAll("\t", " ").match(KEY_PATTERN) ?? []) {
       if (!this.#hasLeft) this.#handleKey(key);
     }
   }
 
   #handleKey(key: string): void {
     const { line } = this.#readline;
-    // readline would close itself, and could not draw what still comes in.
+    // On Ctrl+D, readline would close itself, but it still has to draw the line.
     if (key === CTRL_D && line === "") return this.#leave();
     const isEnter = key === "\r" || key === "\n";
     if (isEnter && this.#isMember && isTooLong(line)) {
-      return this.remark(MESSAGE_TOO_LONG); // The user can shorten the line.
+      return this.showNotice(MESSAGE_TOO_LONG); // The user can shorten the line.
     }
-    correctCursorRow(this.#readline);
-    // readline measures the whole line after each key. So it gets a paste at once.
+    setReadlineRow(this.#readline);
+    // readline measures the whole line after each key. So it gets a paste as one text,
+    // because a long one would be slow.
     if (key.length >= MIN_PASTE_LENGTH) this.#readline.write(key);
-    else this.#keys.emit("data", key);
+    else this.#readlineInput.emit("data", key);
   }
 
   #handleLine(line: string): void {
-    this.#screen.draw();
+    this.#screen.redraw();
     // A person who types "quit" when asked for a name wants to leave, too.
     if (QUIT.test(line)) return this.#leave();
     this.#pendingLines.push(line);
-    this.#moreTyped.resolve();
+    this.#wakeSender.resolve();
   }
 
   #leave(): void {
     this.#hasLeft = true;
-    this.#moreTyped.resolve();
+    this.#wakeSender.resolve();
   }
 
-  /** Yields the lines that were typed. When the next is requested, this one was sent. */
-  async *typedLines(): AsyncGenerator<string> {
+  /**
+   * Yields the lines to send. A line remains in `#pendingLines` while it is being sent:
+   * the next line is requested only when this one has been sent.
+   */
+  async *linesToSend(): AsyncGenerator<string> {
     while (true) {
       const line = this.#pendingLines[0];
       if (line !== undefined) {
         yield line;
         this.#pendingLines.shift();
       } else if (!this.#hasLeft) {
-        await this.#moreTyped.promise;
-        this.#moreTyped = Promise.withResolvers();
+        await this.#wakeSender.promise;
+        this.#wakeSender = Promise.withResolvers();
       } else {
         return;
       }
@@ -456,27 +483,28 @@ class Terminal implements Output {
     // The user has answered this question already, with an option.
     if (isNameQuestion(line) && this.name !== undefined) return;
     this.#screen.print(decorate(line));
-    if (this.#isMember) return;
-    if (isWelcome(line)) this.#join();
-    // Lines that still wait were typed as messages. None must become the next name.
-    if (parseRefusal(line)) this.#dropUnsent();
   }
 
-  remark(sentence: string): void {
+  showNotice(sentence: string): void {
     this.#screen.print(sentence);
   }
 
-  #join(): void {
+  onJoin(): void {
     this.#isMember = true;
     this.#screen.prompt = MESSAGE_PROMPT;
     this.#screen.print(HINT);
   }
 
+  /** Unsent lines were typed as messages. None of them must become the next name. */
+  onRefusal(): void {
+    this.#dropUnsent();
+  }
+
   #dropUnsent(): void {
-    // Before the user is a member, the first line is a name, and it has been sent.
+    // Before the user is a member, the first line is the name, which has been sent.
     const firstUnsent = this.#isMember ? 0 : 1;
     for (const line of this.#pendingLines.splice(firstUnsent)) {
-      this.remark(`Not sent: ${line}`);
+      this.showNotice(`Not sent: ${line}`);
     }
   }
 
@@ -489,22 +517,25 @@ class Terminal implements Output {
 }
 
 const CTRL_D = "\x04";
-/** At least so many printable characters that arrive together were pasted. */
+/** So many printable characters that arrive together, or more, are a paste. */
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** A key that sends several characters. Example: Arrow up sends ESC [ A */
-const LONG_KEY = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
-const KEYS = new RegExp(`${LONG_KEY}|${PASTE}|[^]`, "gu");
-/** Bytes that are read at once from the keyboard, or from a paste. */
+const KEY_SEQUENCE = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
+const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
+/** The most bytes that are read with one call from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;
 
 /**
- * The screen: the line that is being typed, and above it what is printed.
+ * The screen: the typed line, and above it what was printed.
  *
- * The terminal is in raw mode: it passes on each key, and draws nothing. readline
- * draws the line, but cannot see what else is written to the screen. So once per
- * turn of the event loop, what was printed is written over the line that is being
- * typed, and readline draws that line again below it.
+ * The terminal is in raw mode: it passes on each key, and shows nothing. readline draws
+ * the typed line, but cannot see what else is written to the screen. So once per turn
+ * of the event loop, the screen is drawn again:
+ *
+ *     1. The cursor goes up to the first row of the typed line.
+ *     2. What was printed is written there, over the typed line.
+ *     3. readline draws the typed line below it.
  *
  * Not handled: if one line of a paste is too long, it stays, and the lines after it
  * are added to it. Also, readline and terminals disagree on the width of joined emoji,
@@ -513,65 +544,67 @@ const KEY_BUFFER_SIZE = 64 * 1024;
  */
 class Screen {
   #isOpen = true;
-  #printed = ""; // since the screen was drawn
+  #toPrint = ""; // lines that are not on the screen yet
 
   constructor(readonly readline: Readline, public prompt: string) {
-    stdout.prependListener("resize", () => this.draw());
+    stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
-      // While the program was stopped, the shell has ended raw mode.
-      Deno.addSignalListener("SIGCONT", () => this.#open());
+      // Another program can suspend this one (`kill -STOP`). Then the shell ends raw
+      // mode. SIGCONT says that this program continues.
+      Deno.addSignalListener("SIGCONT", () => this.#enterRawMode());
     }
-    this.#open();
+    this.#enterRawMode();
   }
 
-  #open(): void {
+  #enterRawMode(): void {
     if (!this.#isOpen) return;
     Deno.stdin.setRaw(true);
-    this.#drawLine();
+    this.#drawTypedLine();
   }
 
-  /** Prints a line above the line that is being typed. */
+  /** Prints a line above the typed line, at the end of this turn of the event loop. */
   print(line: string): void {
-    if (this.#printed === "") setImmediate(() => this.draw());
-    this.#printed += line + "\n";
+    if (this.#toPrint === "") setImmediate(() => this.redraw());
+    this.#toPrint += line + "\n";
   }
 
-  draw(): void {
+  redraw(): void {
     if (!this.#isOpen) return;
-    this.#writeOverLine();
-    this.#drawLine();
+    this.#replaceTypedLine();
+    this.#drawTypedLine();
   }
 
-  /** Restores the terminal. A line that is half typed stays on the screen. */
+  /** Ends raw mode. A line that is half typed stays on the screen. */
   close(): void {
     const { line } = this.readline;
     if (line !== "") this.print(this.readline.getPrompt() + line);
-    this.#writeOverLine();
+    this.#replaceTypedLine();
     this.#isOpen = false;
     Deno.stdin.setRaw(false);
   }
 
-  #writeOverLine(): void {
+  #replaceTypedLine(): void {
     const { rows } = this.readline.getCursorPos();
     const toStart = "\x1b[A".repeat(rows) + "\r"; // up to the first row
     const clear = "\x1b[J"; // all that is below
-    stdout.write(toStart + clear + this.#printed);
-    this.#printed = "";
+    stdout.write(toStart + clear + this.#toPrint);
+    this.#toPrint = "";
   }
 
-  #drawLine(): void {
+  #drawTypedLine(): void {
     this.readline.setPrompt(this.prompt);
-    correctCursorRow(this.readline, 0);
+    setReadlineRow(this.readline, 0);
     this.readline.prompt(true);
   }
 }
 
 /**
- * To draw a line again, readline goes up by as many rows as its private field
- * `prevRows` says. That number is wrong after a paste, after a resize, and when
- * something else was written. There is no other way to correct it.
+ * Tells readline in which row of the typed line the cursor is. To draw that line again,
+ * readline goes up by as many rows as its private field `prevRows` says. That number is
+ * wrong after a paste, after a resize, and when something else was written. There is no
+ * public way to correct it.
  */
-function correctCursorRow(
+function setReadlineRow(
   readline: Readline,
   row = readline.getCursorPos().rows,
 ): void {
@@ -586,7 +619,7 @@ const YELLOW = 33;
 
 /** Decorates a line, so that a person sees at a glance who has sent it. */
 export function decorate(line: string): string {
-  const text = line.replace(GAPS, "    ");
+  const text = line.replace(WIDE_GAPS, "    ");
   const name = SENDER.exec(text)?.[0];
   if (!name) return paint(text, YELLOW);
   return `📨 ${paint(name, colorOf(name))}${text.slice(name.length)}`;
@@ -608,12 +641,13 @@ const SPACE = "[\\s\\u00ad\\u115f\\u1160\\u2800\\u3164\\uffa0]";
 const WIDTHLESS =
   `[[\\p{Default_Ignorable_Code_Point}\\p{Cf}\\p{Mn}\\p{Me}]--${SPACE}]`;
 /**
- * Gaps of five or more spaces. A wide gap could fill up a row of the screen, and
- * the text after it would look like another line, perhaps like an announcement.
+ * Gaps of five or more spaces, with or without characters that have no width between
+ * them. A wide gap could fill up a row of the screen, and the text after it would look
+ * like another line, perhaps like an announcement.
  * Not handled: visible characters can fill up a row as well. Then only the color of
  * the text shows that it is not an announcement.
  */
-const GAPS = new RegExp(
+const WIDE_GAPS = new RegExp(
   `${SPACE}(?:${WIDTHLESS}*${SPACE}){4,}\\p{Default_Ignorable_Code_Point}*`,
   "gv",
 );
@@ -629,7 +663,7 @@ const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
   -h, --help    show this help
 
 Type a line and press Enter to send it. To leave, type 'quit', or press Ctrl+C or
-Ctrl+D. In a pipe, the first line is the name, even if that is 'quit'.`;
+Ctrl+D. In a pipe without --name, the first line is the name, even 'quit'.`;
 
 /** An error that `main` reports: it says what has failed and what the user can do. */
 class ExitError extends Error implements Ending {
@@ -670,12 +704,12 @@ function parseOptions(args: string[]) {
 }
 
 const IN_BRACKETS = "\\[\\S+\\]"; // for example [::1]
-const WITHOUT_COLON = "[^\\s:]+"; // for example localhost or 127.0.0.1
+const NAME_OR_IPV4 = "[^\\s:[\\]]+"; // for example localhost or 127.0.0.1
 const IPV6 = "(?!\\[)\\S*:\\S*:\\S*"; // for example ::1
-const HOST = `(?<host>${IN_BRACKETS}|${WITHOUT_COLON}|${IPV6})`;
+const HOST = `(?<host>${IN_BRACKETS}|${NAME_OR_IPV4}|${IPV6})`;
 const ADDRESS = new RegExp(`^${HOST}(?:[ :](?<port>[^\\s:]*))?$`);
 
-/** Parses `host`, `host port` or `host:port`. */
+/** Parses for example `localhost`, `::1 9999`, `localhost:9999` or `[::1]:9999`. */
 function parseAddress(words: string[]): { hostname: string; port: number } {
   if (words.length === 0) return { hostname: DEFAULT_HOST, port: DEFAULT_PORT };
   if (words.length > 2) {
@@ -685,7 +719,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
   const parts = ADDRESS.exec(address)?.groups;
   const host = parts?.host ?? "";
   const port = parsePort(parts?.port ?? `${DEFAULT_PORT}`);
-  // The system would take the host 9999 for the address 0.0.39.15.
+  // The system would take the host 9999 for the IPv4 address 0.0.39.15.
   if (/^\d+$/.test(host)) {
     const advice = `for a port, type ${DEFAULT_HOST}:${host}`;
     throw new ExitError(2, `Wrong host "${host}": ${advice}.`);
@@ -725,8 +759,8 @@ async function run(args: string[]): Promise<Ending> {
   const conn = await connect(hostname, port);
   const isTerminal = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
   logToStderr(isTerminal ? "✅ Connected!" : `✅ Connected! ${HINT}`);
-  if (isTerminal) return await runTerminal(conn, name);
-  return await runFilter(conn, name);
+  if (isTerminal) return await runAtTerminal(conn, name);
+  return await runInPipe(conn, name);
 }
 
 async function main(): Promise<void> {

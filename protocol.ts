@@ -51,9 +51,11 @@ export type Source = Pick<Deno.Conn, "read">;
  *
  * TCP carries bytes, not messages. One read may return half a line or fifty lines,
  * and it may end in the middle of a character. The stages below turn whatever
- * arrives into whole lines. No stage takes more than one chunk ahead of
- * the next stage. So while nobody takes the lines, the socket is not read, its buffer
- * fills up, and TCP makes the sender wait. That is back-pressure.
+ * arrives into whole lines.
+ *
+ * A stage asks for its next chunk only when the next stage has room for it. So while
+ * nobody takes the lines, the socket is not read, its buffer fills up, and TCP makes
+ * the sender wait. That is back-pressure.
  *
  * A line ends with `\n` or `\r\n`, and the last one with the end of the input. A
  * broken connection counts as the end of the input: what arrived before is kept.
@@ -61,29 +63,29 @@ export type Source = Pick<Deno.Conn, "read">;
  * @throws if reading fails for another reason, for example if stdin is a directory.
  */
 export function readLines(source: Source): ReadableStream<string> {
-  const text = readText(source); // stage 1
-  const cutText = cutLongLines(text); // stage 2: see "limits and fairness" below
-  const fairText = passOnFairly(cutText); // stage 3: see there, too
-  const stream = ReadableStream.from(fairText);
-  return stream.pipeThrough(new TextLineStream()); // stage 4: the lines
+  const chunks = readChunks(source); // stage 1: decodes bytes
+  const parts = splitIntoTurns(chunks); // stage 2: shares the thread fairly
+  const boundedParts = cutLongLines(parts); // stage 3: limits the length of a line
+  const stream = ReadableStream.from(boundedParts);
+  return stream.pipeThrough(new TextLineStream()); // stage 4: splits text into lines
 }
 
-/** Size in bytes of the buffer that an idle connection reads into. */
+/** Size in bytes of the buffer for a connection that sends little. */
 const IDLE_BUFFER_SIZE = 512;
 /** Size in bytes of the buffer for a connection that has filled the small one. */
 const BUSY_BUFFER_SIZE = 64 * 1024;
 
 /** Stage 1: reads bytes as they arrive and decodes them. Invalid bytes become U+FFFD. */
-async function* readText(source: Source): AsyncGenerator<string> {
+async function* readChunks(source: Source): AsyncGenerator<string> {
   // The decoder keeps the first bytes of a character until the others arrive.
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let buffer = new Uint8Array(IDLE_BUFFER_SIZE);
   while (true) {
     const count = await source.read(buffer).catch(endIfBroken);
-    if (count === null) break;
+    if (count === null) break; // the end of the input
     yield decoder.decode(buffer.subarray(0, count), { stream: true });
-    const isBusy = count >= IDLE_BUFFER_SIZE;
-    const size = isBusy ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
+    const hasFilledSmall = count >= IDLE_BUFFER_SIZE;
+    const size = hasFilledSmall ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
     if (size !== buffer.length) buffer = new Uint8Array(size);
   }
   yield decoder.decode();
@@ -96,8 +98,8 @@ function endIfBroken(error: unknown): null {
 }
 
 /**
- * Whether an error says that a connection is broken or closed. Sooner or later that
- * happens to every connection. Any other error is a bug, or concerns a file.
+ * Whether an error says that a connection is broken or closed, which every network
+ * program must expect. Any other error is a bug, or concerns a file.
  */
 export function isConnectionError(error: unknown): boolean {
   return CONNECTION_ERRORS.some((type) => error instanceof type) ||
@@ -117,7 +119,7 @@ const CONNECTION_ERRORS = [
 
 /** Errors that have no class in Deno. */
 const CONNECTION_ERROR_CODES = [
-  "EHOSTUNREACH", // the network has no way to the peer any more
+  "EHOSTUNREACH", // there is no route to the peer any more
   "EINVAL", // macOS: an option of a socket is set after an RST
 ];
 
@@ -140,10 +142,10 @@ export type NameCheck = { name: string } | { refusal: string };
 /**
  * Checks the name that a client asks for.
  *
- * Surrounding spaces are dropped. Then Unicode NFKC replaces characters that are
- * variants of others, for example the wide `ｂｏｂ` by `bob`. Characters of two
+ * Surrounding spaces are dropped. Then Unicode's normal form NFKC replaces characters
+ * that are variants of others, for example the wide `ｂｏｂ` with `bob`. Characters of two
  * alphabets that look alike, such as the Latin `a` and the Cyrillic `а`, remain
- * different: to find them takes a large table (Unicode's "confusables").
+ * different: to detect them would take a large table (Unicode's "confusables").
  *
  * @param typed the line that was received. If it is empty, the name is `User_PORT`.
  * @param port the client's TCP port.
@@ -155,11 +157,11 @@ export function checkName(
   isTaken: (key: string) => boolean,
 ): NameCheck {
   const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
-  // NFKC can take a second for thousands of combining marks, so this check comes
-  // first. NFKC joins at most four characters into one.
-  const isTooLongForNfkc = mayHaveBeenCut(typed) ||
+  // The length is checked before NFKC, which can take a second for a long text. NFKC
+  // joins at most four characters into one, so such a text is certainly too long.
+  const isMuchTooLong = mayHaveBeenCut(typed) ||
     isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
-  if (isTooLongForNfkc) return { refusal: tooLong };
+  if (isMuchTooLong) return { refusal: tooLong };
   const name = typed.trim().normalize("NFKC");
   if (name === "") return { name: suggestName(port, isTaken) };
   if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: tooLong };
@@ -183,17 +185,17 @@ function suggestName(port: number, isTaken: (key: string) => boolean): string {
 
 /**
  * Returns the key of a name: two names are the same if their keys are equal. Case
- * does not count. Neither lower nor upper case alone is enough for that: ς and σ
- * share an upper case, ẞ and ß a lower case.
+ * does not count. `toLowerCase` alone would leave ς and σ different, and `toUpperCase`
+ * alone ẞ and ß. Not handled: a few Greek letters with two combining marks.
  */
 export function nameKey(name: string): string {
   return name.toLowerCase().toUpperCase().toLowerCase().normalize("NFKC");
 }
 
 /**
- * Whether a line begins an HTTP request. Any web page can make a browser send
- * one to the chat. That page could then write in the room. If the line was too long,
- * the HTTP version at its end may have been cut off.
+ * Whether a line begins an HTTP request. Any web page can make a browser send one to
+ * the chat, and would then write in the room. A line that was cut may have lost the
+ * HTTP version at its end.
  */
 export function isHttpRequest(line: string): boolean {
   const pattern = mayHaveBeenCut(line)
@@ -232,8 +234,8 @@ export function sanitize(text: string): string {
 }
 
 /**
- * Copies a string. JavaScript engines make a line that was cut out of a chunk a
- * view of that chunk: without a copy, a short line would keep 64 KiB in memory.
+ * Makes a real copy of a string. A JavaScript engine may represent a short line as a
+ * view of the chunk that it was cut out of, and so keep 64 KiB in memory.
  */
 function copyString(text: string): string {
   return (" " + text).slice(1);
@@ -257,8 +259,8 @@ export function formatMessage(sender: string, text: string): string {
 /** Formats a list of `count` members. `names` may hold only the first of them. */
 export function formatUsers(count: number, names: string[]): string {
   const listed = `Active users (${count}): ${names.join(", ")}`;
-  const missing = count - names.length;
-  return missing > 0 ? `${listed} and ${missing} more` : listed;
+  const unlisted = count - names.length;
+  return unlisted > 0 ? `${listed} and ${unlisted} more` : listed;
 }
 
 /** Everything that the server itself says. */
@@ -280,22 +282,62 @@ export const announcements = {
   shutdown: "[SYSTEM] The server is shutting down. Goodbye!",
 };
 
-/** Whether the server asks for a name with this line. */
+/** Whether a line from the server asks for a name. */
 export function isNameQuestion(line: string): boolean {
   return line.startsWith("[SYSTEM] Enter your name");
 }
 
-/** Whether the server has accepted a name with this line. */
+/** Whether a line from the server says that a name was accepted. */
 export function isWelcome(line: string): boolean {
   return line.startsWith("[SYSTEM] Welcome, ");
 }
 
-/** Returns why the server has refused a name, `undefined` for any other line. */
+/** Returns the reason if a line from the server refuses a name. */
 export function parseRefusal(line: string): string | undefined {
   return /^\[SYSTEM\] (.+) Enter another name:$/.exec(line)?.[1];
 }
 
-// --------------------------------------------------------- limits and fairness
+// --------------------------------------------------------- fairness and limits
+
+/** Lines of one connection that are handled in one turn of the event loop. */
+const MAX_LINES_PER_TURN = 1_024;
+/** After a chunk of this many UTF-16 units, or more, a connection has to queue. */
+const MIN_BULK_LENGTH = 4 * 1024;
+// A part of a chunk: either some whole lines, or text without a newline.
+const WHOLE_LINES = `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}`;
+const UNFINISHED_LINE = "[^\n]+";
+const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
+
+/**
+ * Stage 2: fairness. One thread serves all connections, and a chunk of 64 KiB may
+ * hold 65,536 lines. If they were handled in one go, all others would have to wait.
+ * So a chunk is passed on in parts. After each part, the connection waits until
+ * the event loop has served others. Connections that send large chunks also share
+ * one queue, so that only one of them is served at a time. People who type send
+ * little, and never queue.
+ */
+async function* splitIntoTurns(
+  chunks: AsyncIterable<string>,
+): AsyncGenerator<string> {
+  for await (const chunk of chunks) {
+    const isBulk = chunk.length >= MIN_BULK_LENGTH;
+    for (const part of chunk.match(PARTS) ?? []) {
+      yield part;
+      if (isBulk) await waitInBulkQueue();
+      else await nextTurn();
+    }
+  }
+}
+
+let queueTail: Promise<void> = Promise.resolve();
+
+/** Resolves one timer after the call before this one. So these calls take turns. */
+function waitInBulkQueue(): Promise<void> {
+  // If each turn schedules the next one, as `nextTurn` would here, Deno looks at its
+  // sockets only once in about 60 turns. After a timer, it looks immediately.
+  queueTail = queueTail.then(() => sleep(0));
+  return queueTail;
+}
 
 /** A line with this many UTF-16 units, or more, may have been cut. */
 const MAX_LINE_LENGTH = 4 * 1024;
@@ -309,70 +351,24 @@ export function mayHaveBeenCut(line: string): boolean {
 }
 
 /**
- * Stage 2: bounds the memory that a line without a newline can take. If more than
- * {@linkcode MAX_LINE_LENGTH} units of a line have arrived, everything that follows
- * is thrown away, up to the newline.
+ * Stage 3: bounds the memory that a line without a newline can take. If more than
+ * {@linkcode MAX_LINE_LENGTH} units of a line have been passed on, the rest of it is
+ * thrown away, up to its newline.
  */
 async function* cutLongLines(
-  texts: AsyncIterable<string>,
+  parts: AsyncIterable<string>,
 ): AsyncGenerator<string> {
-  let lineLength = 0; // of the line whose newline has not arrived yet
-  for await (const text of texts) {
-    const newline = text.indexOf("\n");
-    const hasNewline = newline !== -1;
-    if (lineLength <= MAX_LINE_LENGTH) {
-      yield text;
-    } else {
-      // More than MAX_LINE_LENGTH units have been passed on. So the line still looks
-      // too long when TextLineStream has removed a `\r` at its end.
-      await waitInBulkQueue();
-      if (hasNewline) yield text.slice(newline);
-    }
-    if (hasNewline) lineLength = text.length - 1 - text.lastIndexOf("\n");
-    else lineLength += text.length;
-  }
-}
-
-/** Lines of one connection that are handled in one turn of the event loop. */
-const MAX_LINES_PER_TURN = 1_024;
-/** A connection that sends a chunk of this many UTF-16 units, or more, has to queue. */
-const MIN_BULK_LENGTH = 4 * 1024;
-const SOME_LINES = `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}`;
-const TEXT_WITHOUT_NEWLINE = "[^\n]+";
-const PART_PATTERN = new RegExp(`${SOME_LINES}|${TEXT_WITHOUT_NEWLINE}`, "g");
-
-/**
- * Stage 3: fairness. One thread serves all connections, and a chunk of 64 KiB may
- * hold 65,536 lines. If they were handled at once, all others would have to wait.
- * So a chunk is passed on in parts. After each part, the connection waits until
- * the event loop has served others. Connections that send large chunks also wait
- * for each other: they queue, and each turn of the event loop serves one of them.
- * People who type send little, and never queue.
- */
-async function* passOnFairly(
-  texts: AsyncIterable<string>,
-): AsyncGenerator<string> {
-  for await (const text of texts) {
-    const isBulk = text.length >= MIN_BULK_LENGTH;
-    for (const part of text.match(PART_PATTERN) ?? []) {
+  let lineLength = 0; // of the unfinished line
+  for await (const part of parts) {
+    const isTooLong = lineLength > MAX_LINE_LENGTH;
+    const endsLine = part.endsWith("\n");
+    if (!isTooLong) {
       yield part;
-      if (isBulk) await waitInBulkQueue();
-      else await nextTurn();
+    } else if (endsLine) {
+      // The rest of this line is thrown away, up to its newline. What was passed on is
+      // still too long if TextLineStream removes a `\r` at its end.
+      yield part.slice(part.indexOf("\n"));
     }
+    lineLength = endsLine ? 0 : lineLength + part.length;
   }
-}
-
-/** Turns of the event loop after which Deno is made to look at its sockets. */
-const TURNS_PER_POLL = 8;
-let queueTail: Promise<void> = Promise.resolve();
-let queuedTurns = 0;
-
-/** Resolves one turn of the event loop after everything that is already queued. */
-function waitInBulkQueue(): Promise<void> {
-  // If each turn schedules the next one, Deno looks at its sockets only once in about
-  // 60 turns. A timer makes it look at once.
-  queuedTurns++;
-  const isPollDue = queuedTurns % TURNS_PER_POLL === 0;
-  queueTail = queueTail.then(() => isPollDue ? sleep(0) : nextTurn());
-  return queueTail;
 }

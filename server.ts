@@ -13,26 +13,31 @@
  *
  *     1. The bytes 48 69 0a arrive. Alice's receive loop gets the line "Hi".
  *     2. The room appends "alice: Hi" to the log, as entry 7.
- *     3. At the end of this turn of the event loop, the log wakes the send loops.
+ *     3. When all input of this turn has been handled, the log wakes the send loops.
  *     4. Bob's and Carol's send loops write "alice: Hi\n". Alice's skips her own entry.
  *     5. When everybody has received entry 7, the log drops it.
  *
- * If Carol's connection is slow, only her send loop waits. The log remembers which
- * entry she needs next. If Alice sends much more than Carol can receive, Alice's
- * receive loop waits, too: that is back-pressure.
+ * If Carol's connection is slow, her send loop waits. The log remembers which entry
+ * she needs next. Nobody else waits, unless Alice sends much more than Carol can
+ * receive. Then Alice's receive loop waits, too: that is back-pressure.
  *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. One turn of the event loop runs
- * everything that can continue. Between turns, the loop looks for new input.
+ * everything that can continue. Then the loop can look for new input.
  *
  * The terms:
  *
  *     client      a connection, from accept to close
- *     member      a client that has a name; a sender when it says something,
- *                 and a receiver of what others say
+ *     member      a client that has joined and has not left; a sender when it says
+ *                 something, and a receiver of what others say
  *     entry       a line in the log; its offset is its number
  *     batch       several entries as bytes, sent with one write
- *     FIN, RST    how TCP ends a connection: "I send no more", "it is broken"
+ *     received    the server's kernel (its operating system) has accepted the bytes
+ *                 for a receiver; a server cannot see further than that
+ *     delivered   received by all receivers
+ *     size        in UTF-16 units, as `string.length` counts them
+ *     FIN         "I have nothing more to send": ends one direction of a connection
+ *     RST         "this connection no longer exists": ends both directions
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -61,13 +66,13 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** Clients, named or not, but without those that leave. Others are refused. */
+  /** The most clients at one time. More are refused. Leaving clients do not count. */
   maxClients: number;
   /** Milliseconds that a client has to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
   /**
-   * Milliseconds that a receiver may go without accepting data while a sender waits
-   * for it. Then the receiver is disconnected.
+   * Milliseconds that a receiver may accept no data while a sender waits for
+   * receivers. Then the receiver's connection is closed.
    */
   stallTimeoutMs: number;
   /** Whether messages are left out of the server's own output. */
@@ -98,12 +103,12 @@ const DRAIN_TIMEOUT_MS = 1_000;
  * The room knows who is here, and decides what happens to each line. Until a client
  * has a name, each line is a request for a name. After that, it is a message.
  *
- * A connection ends in one of two ways:
+ * How a connection ends:
  *
- *     end of input, shutdown, no name …    `#disconnect`, and then `#close`
- *     a stalled receiver, a bug            `#close` at once
+ *     usually    `#disconnect` sends what is left and a FIN; then `#close`
+ *     at once    only `#close`: a stalled receiver, a full log, a bug
  *
- * If a connection is broken, its input ends, too.
+ * A broken connection takes the usual way, because its input ends.
  */
 class Room {
   readonly #clients = new Set<Client>(); // All clients that are not closed.
@@ -125,11 +130,11 @@ class Room {
   async serve(conn: Deno.TcpConn): Promise<void> {
     const client = new Client(
       conn,
-      (error) => this.#handleError(client, error),
+      (error) => this.#closeIfBug(client, error),
     );
     this.#clients.add(client);
     try {
-      conn.setNoDelay(true); // The log batches lines, so the kernel need not.
+      conn.setNoDelay(true); // Send at once: the log batches lines, not the kernel.
       conn.setKeepAlive(true); // If the peer vanishes, reads fail after some hours.
       this.#greet(client);
       for await (const line of readLines(conn)) {
@@ -144,7 +149,7 @@ class Room {
       this.#disconnect(client);
       await client.waitUntilSent();
     } catch (error) {
-      this.#handleError(client, error);
+      this.#closeIfBug(client, error);
     }
     this.#close(client);
   }
@@ -200,8 +205,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (mayHaveBeenCut(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // `sendLine` would wait until the send loop ends. So even an answer to one member
-      // goes through the log.
+      // The send loop occupies the queue of sends until the member leaves, and `sendLine`
+      // would come after it. So even an answer to one member goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
@@ -225,11 +230,12 @@ class Room {
   }
 
   /**
-   * Disconnects a client, for whatever reason. What was said until now is still sent
-   * to it, then `lastLine`, then a FIN, which means that the server sends no more.
-   * The client has DRAIN_TIMEOUT_MS to accept that, and to close its side. Meanwhile
-   * its input is read and ignored: closing a socket with unread input sends an RST,
-   * which may destroy the last line.
+   * Disconnects a client, for whatever reason. From now on it is no longer a member.
+   * But it still receives what was said before, then `lastLine`, and then a FIN. It has
+   * DRAIN_TIMEOUT_MS for that, and to close its side.
+   *
+   * Meanwhile its input is read and ignored. If a socket with unread input is closed,
+   * the kernel sends an RST, and the client may never see the last line.
    */
   #disconnect(client: Client, lastLine?: string): void {
     if (client.state === "leaving" || client.state === "closed") return;
@@ -260,11 +266,10 @@ class Room {
   }
 
   /**
-   * Handles an error of one connection. If it is broken, nothing more can be sent.
-   * But what the client sent before is still read, up to the end of its input, and
-   * then the receive loop disconnects it. Any other error is a bug.
+   * Closes a connection if its error is a bug. If a send fails because the connection is
+   * broken, there is nothing to do here: the input ends, too, and `serve` disconnects it.
    */
-  #handleError(client: Client, error: unknown): void {
+  #closeIfBug(client: Client, error: unknown): void {
     if (isConnectionError(error)) return;
     this.options.warn(`Closing a connection because of a bug: ${error}`);
     this.#close(client);
@@ -301,28 +306,31 @@ const encoder = new TextEncoder();
 type State = "new" | "member" | "leaving" | "closed";
 
 /**
- * One connection. Its state changes in this order:
+ * One connection, and its state:
  *
- *     new ──(it has a name)──→ member
- *      │                         │
- *      └──────────┬──────────────┘
- *                 ↓ `Room.#disconnect`
- *              leaving
- *                 ↓ `Room.#close`
- *              closed
+ *     new ───(`Room.#join`)───→ member
+ *      │                          │
+ *      ├─── `Room.#disconnect` ───┤
+ *      │             ↓            │
+ *      │          leaving         │
+ *      │             ↓            │
+ *      └───── `Room.#close` ──────┘
+ *                    ↓
+ *                 closed
  *
- * Each send starts only after the one before has ended, so a socket has one writer
- * at a time, and lines never mix. The sends of a member are: the question for a
- * name, refusals, the welcome, the send loop until the member leaves, a last line, the
- * FIN.
+ * Sends are queued: each one starts when the one before has ended. So a socket has
+ * one writer at a time, and lines never mix. A member's sends are, in this order: the
+ * question for a name, perhaps refusals, the welcome, the whole send loop (until the
+ * member leaves), perhaps a last line, and the FIN.
  */
 class Client {
   state: State = "new";
   name = ""; // A member has a name.
-  undeliveredSize = 0; // characters that it has sent and that the log still holds
-  checksWithoutProgress = 0; // see `FlowControl`; a successful write resets it
+  undeliveredSize = 0; // of the entries from this sender that the log still holds
+  lastOwnOffset = -1; // the offset of the last entry from this sender
+  checksWithoutProgress = 0; // `FlowControl` counts. Each successful write resets it.
   #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
-  #lastSend = Promise.resolve();
+  #lastSend = Promise.resolve(); // It resolves when all sends in the queue have ended.
 
   constructor(
     readonly conn: Deno.TcpConn,
@@ -368,17 +376,20 @@ class Client {
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
-    let count = 0;
-    while (count < bytes.length) {
-      count += await this.conn.write(bytes.subarray(count)); // maybe not all
+    let written = 0;
+    while (written < bytes.length) {
+      written += await this.conn.write(bytes.subarray(written)); // maybe not all
       this.checksWithoutProgress = 0;
     }
   }
 }
 
-// ------------------------------------------------------ waiting and scheduling
+// --------------------------------------------------------------------- waiting
 
-/** A condition variable: lets functions wait until something may have changed. */
+/**
+ * A condition variable: functions wait here until something may have changed. Then
+ * each of them has to check whether that is what it waits for.
+ */
 class Condition {
   #next = Promise.withResolvers<void>();
 
@@ -394,43 +405,32 @@ class Condition {
   }
 }
 
-/** Returns a function that schedules `work`, but only once per turn of the event loop. */
-function oncePerTurn(work: () => void): () => void {
-  let isScheduled = false;
-  return () => {
-    if (isScheduled) return;
-    isScheduled = true;
-    setImmediate(() => {
-      isScheduled = false;
-      work();
-    });
-  };
-}
-
 // --------------------------------------------------------------------- the log
 
-/** An entry counts as at least this many characters: even a short one takes memory. */
+/** An entry has at least this size: even a short one takes memory. */
 const MIN_ENTRY_SIZE = 128;
-/** Characters that are written at once. More than this is hardly faster. */
-const MAX_BATCH_LENGTH = 128 * 1024;
+/** Size of a batch. Larger ones would hardly be faster. */
+const MAX_BATCH_SIZE = 128 * 1024;
 
-/** A line, for all members but its sender, or for its sender only. */
+/**
+ * A line for all members but its sender, if it has one. The answer to a message that
+ * was refused is only for the sender of that message.
+ */
 type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
 /**
- * The entries from `offset` up to, but not including, `nextOffset`, as bytes. Entries
- * that are not for its receivers are left out.
+ * Entries as bytes: those from `offset` up to, but not including, `nextOffset`.
+ * Entries that are not for the receiver are left out.
  */
 type Batch = {
   offset: number;
   nextOffset: number;
-  senders: Set<Client | undefined>;
   bytes: Uint8Array;
 };
 
-/** How far one receiver is. */
+/** How far one receiver has come: `offset` is that of the entry it needs next. */
 class Subscription {
-  stopOffset = Infinity; // It receives the entries before this one.
+  stopOffset = Infinity; // A leaving client receives only the entries before this one.
   constructor(readonly client: Client, public offset: number) {}
 }
 
@@ -445,34 +445,30 @@ class Subscription {
  *                             ↑                   ↑
  *                           start                end
  *
- * An entry is dropped when everybody has received it. So a line is held once,
- * however many receivers still need it. "Received" means that the kernel has
- * accepted the bytes: a server cannot see further than that.
+ * An entry is dropped when everybody has received it. So a line is held once, however
+ * many receivers still need it.
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
-  readonly entriesDropped = new Condition();
+  readonly updated = new Condition();
   start = 0;
   end = 0;
-  size = 0; // in characters, as `sizeOf` counts them
+  size = 0; // of all its entries
   #entries: Entry[] = [];
-  readonly #entriesAppended = new Condition();
-  readonly #scheduleFlush = oncePerTurn(() =>
-    this.#entriesAppended.notifyAll()
-  );
-  readonly #scheduleTrim = oncePerTurn(() => this.#trim());
-  #lastBatch?: Batch; // the batch that was made last, for whoever can share it
+  #sharedBatch?: Batch;
+  #isUpdateScheduled = false;
 
   append(entry: Entry): void {
     this.#entries.push(entry);
+    this.#changeSize(entry, sizeOf(entry));
+    if (entry.sender) entry.sender.lastOwnOffset = this.end;
     this.end++;
-    this.#addSize(entry, sizeOf(entry));
-    this.#scheduleFlush();
-    this.#scheduleTrim(); // Without receivers, only this drops entries.
+    this.#scheduleUpdate();
   }
 
   /** Yields everything that is appended from now on, as bytes for one receiver. */
   subscribe(client: Client): AsyncGenerator<Uint8Array> {
+    // The generator itself starts only later, when the welcome has been sent.
     const subscription = new Subscription(client, this.end);
     this.subscriptions.set(client, subscription);
     return this.#batchesFor(subscription);
@@ -482,19 +478,19 @@ class Log {
     try {
       while (subscription.offset < subscription.stopOffset) {
         if (subscription.offset === this.end) {
-          await this.#entriesAppended.wait();
+          await this.updated.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
-          yield bytes; // The send loop asks for more when it has written these.
+          yield bytes;
+          // The send loop asks for more, so these bytes have been written.
           subscription.offset = nextOffset;
-          this.#scheduleTrim();
+          this.#scheduleUpdate();
         }
       }
     } finally {
-      // This is also reached if a write fails. From now on, nobody waits for this
-      // receiver.
+      // This is also reached if a write fails. Nobody waits for this receiver any more.
       this.subscriptions.delete(subscription.client);
-      this.#scheduleTrim();
+      this.#scheduleUpdate();
     }
   }
 
@@ -503,54 +499,77 @@ class Log {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
-    this.#scheduleFlush(); // Its send loop has to see `stopOffset`.
+    this.#scheduleUpdate(); // Its send loop has to see `stopOffset`.
   }
 
-  /** Drops the entries that everybody has received. */
-  #trim(): void {
+  /** Schedules one update, for when all input of this turn has been handled. */
+  async #scheduleUpdate(): Promise<void> {
+    if (this.#isUpdateScheduled) return;
+    this.#isUpdateScheduled = true;
+    await nextTurn();
+    this.#isUpdateScheduled = false;
+    this.#update();
+  }
+
+  /**
+   * Drops the entries that everybody has received. Then wakes the send loops that
+   * wait for entries, and the senders that wait for receivers.
+   */
+  #update(): void {
     let newStart = this.end;
     for (const { offset } of this.subscriptions.values()) {
       newStart = Math.min(newStart, offset);
     }
     const dropped = this.#entries.splice(0, newStart - this.start);
-    for (const entry of dropped) this.#addSize(entry, -sizeOf(entry));
+    for (const entry of dropped) this.#changeSize(entry, -sizeOf(entry));
     this.start = newStart;
-    this.entriesDropped.notifyAll();
+    this.updated.notifyAll();
   }
 
-  #addSize({ sender }: Entry, size: number): void {
+  #changeSize({ sender }: Entry, size: number): void {
     this.size += size;
     if (sender) sender.undeliveredSize += size;
   }
 
-  /**
-   * Returns the next entries for one receiver. Most receivers need the same ones, so a
-   * batch is shared: if Bob and Carol both need entry 7 next, they write the same bytes.
-   * Alice cannot share them if she has sent one of these entries herself.
-   */
-  #nextBatch({ client, offset, stopOffset }: Subscription): Batch {
-    const last = this.#lastBatch;
-    const canShare = last?.offset === offset &&
-      last.nextOffset <= stopOffset && !last.senders.has(client);
-    if (canShare) return last;
-    const end = Math.min(this.end, stopOffset);
-    const batch = this.#makeBatch(offset, end, client);
-    if (!batch.senders.has(client)) this.#lastBatch = batch;
-    return batch;
+  /** Returns the next entries for one receiver. */
+  #nextBatch(subscription: Subscription): Batch {
+    const { client, offset, stopOffset } = subscription;
+    if (canShare(subscription)) return this.#shareBatch(client, offset);
+    const endOffset = Math.min(this.end, stopOffset);
+    return this.#makeBatch(client, offset, endOffset);
   }
 
-  #makeBatch(offset: number, end: number, receiver: Client): Batch {
-    const senders = new Set<Client | undefined>();
+  #makeBatch(receiver: Client, offset: number, endOffset: number): Batch {
     let text = "";
     let nextOffset = offset;
-    while (nextOffset < end && text.length < MAX_BATCH_LENGTH) {
+    while (nextOffset < endOffset && text.length < MAX_BATCH_SIZE) {
       const entry = this.#entries[nextOffset - this.start]!;
       if (isFor(receiver, entry)) text += entry.line + "\n";
-      senders.add(entry.sender);
       nextOffset++;
     }
-    return { offset, nextOffset, senders, bytes: encoder.encode(text) };
+    return { offset, nextOffset, bytes: encoder.encode(text) };
   }
+
+  /**
+   * Most receivers need the same bytes, so these are encoded only once: if Bob and
+   * Carol both need entry 7 next, they get the same batch.
+   */
+  #shareBatch(receiver: Client, offset: number): Batch {
+    if (this.#sharedBatch?.offset !== offset) {
+      this.#sharedBatch = this.#makeBatch(receiver, offset, this.end);
+    }
+    return this.#sharedBatch;
+  }
+}
+
+/**
+ * A receiver cannot share a batch if it has sent one of the next entries, or if it is
+ * leaving, since it must not get the newest ones.
+ */
+function canShare({ client, offset, stopOffset }: Subscription): boolean {
+  const hasOwnEntry = client.lastOwnOffset >= offset;
+  const isLeaving = stopOffset < Infinity;
+  return !hasOwnEntry && !isLeaving;
 }
 
 function sizeOf({ line }: Entry): number {
@@ -563,11 +582,11 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 
 // ---------------------------------------------------------------- flow control
 
-/** A sender with more undelivered characters than this has to wait. */
+/** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
-/** If the log holds more characters than this, all members share this equally. */
-const SHARED_QUOTA = 4 * 1024 * 1024;
-/** If the log holds more characters than this, the slowest receivers are disconnected. */
+/** If the log is larger than this, each member may have an equal share of this size. */
+const SHARED_UNDELIVERED = 4 * 1024 * 1024;
+/** If the log is larger than this, the slowest receivers are closed. */
 const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
 const STALL_CHECK_INTERVAL_MS = 100;
@@ -575,33 +594,34 @@ const STALL_CHECK_INTERVAL_MS = 100;
 /**
  * Flow control bounds the memory that slow receivers and fast senders can take.
  *
- * An example. Alice sends 2,000 short lines at once, and Carol accepts no data:
+ * An example. Carol's program reads nothing, and all buffers on the way to her are
+ * full. Now Alice sends 2,000 short lines at once:
  *
- *     1. Each line counts as 128 characters. After 1,025 lines, more than
+ *     1. Each entry has the size 128. After 1,025 entries, more than
  *        MAX_UNDELIVERED is undelivered, and Alice's receive loop waits.
  *     2. Alice's socket is not read. When its buffer is full, TCP stops Alice.
  *     3. If Carol accepts data again and receives these lines, the log drops them,
  *        and Alice's receive loop continues. No line is lost.
- *     4. Otherwise Carol is stalled. After 5 seconds, she is disconnected, and Alice
- *        continues, too.
+ *     4. Otherwise Carol is stalled. After 5 seconds, her connection is closed, and
+ *        Alice continues, too.
  *
  * Steps 1 to 3 are called back-pressure. Members that say little do not wait.
  */
 class FlowControl {
   readonly #log: Log;
   readonly #maxChecks: number;
-  readonly #close: (client: Client) => void;
-  readonly #awaitedOffsets = new Map<Client, number>(); // by the sender that waits
+  readonly #closeClient: (client: Client) => void;
+  readonly #waitingSenders = new Set<Client>();
   readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(
     log: Log,
     stallTimeoutMs: number,
-    close: (client: Client) => void,
+    closeClient: (client: Client) => void,
   ) {
     this.#log = log;
     this.#maxChecks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS);
-    this.#close = close;
+    this.#closeClient = closeClient;
     this.#timer = setInterval(
       () => this.#checkReceivers(),
       STALL_CHECK_INTERVAL_MS,
@@ -609,24 +629,25 @@ class FlowControl {
   }
 
   /**
-   * If the sender has too much undelivered, waits until all receivers have received
-   * what the log holds now.
+   * If a sender has too much undelivered, waits until all of it has been delivered. If
+   * this waited only until a little less was undelivered, the sender would have to stop
+   * again after each line. A sender is a receiver, too: whoever sends much must also
+   * read what others send.
    */
   async waitForReceivers(sender: Client): Promise<void> {
-    if (sender.undeliveredSize <= this.#quota()) return;
-    const awaitedOffset = this.#log.end;
-    this.#awaitedOffsets.set(sender, awaitedOffset);
+    if (sender.undeliveredSize <= this.#maxUndelivered()) return;
+    this.#waitingSenders.add(sender);
     // If the sender leaves, it need not wait any more.
-    while (this.#log.start < awaitedOffset && sender.state === "member") {
-      await this.#log.entriesDropped.wait();
+    while (sender.undeliveredSize > 0 && sender.state === "member") {
+      await this.#log.updated.wait();
     }
-    this.#awaitedOffsets.delete(sender);
+    this.#waitingSenders.delete(sender);
   }
 
-  #quota(): number {
-    if (this.#log.size <= SHARED_QUOTA) return MAX_UNDELIVERED;
-    const share = SHARED_QUOTA / this.#log.subscriptions.size;
-    return Math.min(MAX_UNDELIVERED, share);
+  #maxUndelivered(): number {
+    if (this.#log.size <= SHARED_UNDELIVERED) return MAX_UNDELIVERED;
+    const receiverCount = this.#log.subscriptions.size;
+    return Math.min(MAX_UNDELIVERED, SHARED_UNDELIVERED / receiverCount);
   }
 
   #checkReceivers(): void {
@@ -635,34 +656,32 @@ class FlowControl {
   }
 
   /**
-   * Disconnects stalled receivers. It counts checks rather than time: if the server
-   * itself was suspended for a while, that is not the fault of a receiver.
+   * Closes stalled receivers. It counts checks, not time: if the server itself was
+   * suspended for a while, no receiver is to blame.
    *
-   * On loopback the kernel reports progress only once per megabyte or so, so a slow
-   * receiver can look stalled there. And a receiver that accepts a little now and
-   * then can slow its senders down for as long as it likes.
+   * Not handled: a receiver that accepts a little now and then can slow its senders
+   * down for as long as it likes. And if both programs run on the same machine, the
+   * kernel reports progress only about once per megabyte, so a slow receiver can look
+   * stalled.
    */
   #closeStalled(): void {
-    const awaitedOffset = this.#highestAwaitedOffset();
+    const isSenderWaiting = this.#waitingSenders.size > 0;
+    const { end } = this.#log;
     for (const { client, offset } of this.#log.subscriptions.values()) {
-      const isAwaited = offset < awaitedOffset;
-      if (isAwaited) client.checksWithoutProgress++;
+      const isBehind = offset < end;
+      if (isSenderWaiting && isBehind) client.checksWithoutProgress++;
       else client.checksWithoutProgress = 0;
-      if (client.checksWithoutProgress >= this.#maxChecks) this.#close(client);
+      if (client.checksWithoutProgress >= this.#maxChecks) {
+        this.#closeClient(client);
+      }
     }
   }
 
-  #highestAwaitedOffset(): number {
-    let highest = 0;
-    for (const offset of this.#awaitedOffsets.values()) {
-      highest = Math.max(highest, offset);
-    }
-    return highest;
-  }
-
+  /** Closes those that need the oldest entry: because of them, it cannot be dropped. */
   #closeSlowest(): void {
+    const { start } = this.#log;
     for (const { client, offset } of this.#log.subscriptions.values()) {
-      if (offset === this.#log.start) this.#close(client);
+      if (offset === start) this.#closeClient(client);
     }
   }
 
@@ -697,9 +716,9 @@ async function acceptConnections(
   room: Room,
 ): Promise<void> {
   let nextWarningAt = 0;
-  for (let count = 1;; count++) {
-    // If connections are queued, `accept` resolves at once, and others are not served.
-    if (count % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
+  for (let attempt = 1;; attempt++) {
+    // If connections are queued, `accept` resolves at once, and nobody else is served.
+    if (attempt % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
     while (room.countClients("leaving") >= MAX_LEAVING) {
       await sleep(ACCEPT_RETRY_MS);
     }
@@ -741,7 +760,7 @@ export function startServer(
 
 /** How long the last lines may take to be printed when the server stops. */
 const PRINT_TIMEOUT_MS = 1_000;
-/** Lines that wait to be printed. If there are more, they are dropped and counted. */
+/** Lines that wait to be printed. If there are more, they are lost, but counted. */
 const MAX_UNPRINTED_LINES = 16 * 1024;
 
 /**
@@ -751,7 +770,7 @@ const MAX_UNPRINTED_LINES = 16 * 1024;
 class Printer {
   #text = ""; // the lines that wait to be printed
   #lineCount = 0; // in `#text`
-  #dropped = 0; // lines that could not be printed
+  #lostCount = 0; // lines that could not be printed, and were not reported
   #printing?: Promise<void>;
   #time = "";
   #timeSecond = 0; // Formatting the time is slow, so it is done once per second.
@@ -763,7 +782,7 @@ class Printer {
       this.#text += `[${this.#currentTime()}] ${line}\n`;
       this.#lineCount++;
     } else {
-      this.#dropped++;
+      this.#lostCount++;
     }
     this.#printing ??= this.#printLines();
   }
@@ -786,28 +805,28 @@ class Printer {
     while (this.#lineCount > 0) {
       await nextTurn(); // All lines of a turn are printed with one write.
       const lineCount = this.#lineCount;
-      const dropped = this.#dropped;
-      const warning =
-        `[${this.#currentTime()}] ⚠️ Lines not printed: ${dropped}\n`;
-      const text = this.#text + (dropped > 0 ? warning : "");
+      const lostCount = this.#lostCount;
+      if (lostCount > 0) {
+        const time = this.#currentTime();
+        this.#text += `[${time}] ⚠️ Lines not printed: ${lostCount}\n`;
+      }
+      const bytes = encoder.encode(this.#text);
       this.#text = "";
       this.#lineCount = 0;
       try {
-        await this.#write(encoder.encode(text));
-        this.#dropped -= dropped;
+        await this.#write(bytes);
+        this.#lostCount -= lostCount; // These have been reported.
       } catch {
-        // The output is full or closed. The next line tries again.
-        this.#dropped += lineCount;
-        break;
+        this.#lostCount += lineCount; // The output is full or closed.
       }
     }
     this.#printing = undefined;
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
-    let count = 0;
-    while (count < bytes.length) {
-      count += await this.output.write(bytes.subarray(count));
+    let written = 0;
+    while (written < bytes.length) {
+      written += await this.output.write(bytes.subarray(written));
     }
   }
 }

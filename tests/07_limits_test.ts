@@ -364,7 +364,8 @@ Deno.test("limits: a name does not keep its whole chunk in memory", async () => 
     await alice.sendsRaw(`${REFUSED_LINE}alice_is_number_${n}\n`);
     await alice.receives(NAME_TOO_LONG);
     await alice.nextLine(); // the welcome
-    alice.closes();
+    await alice.halfCloses();
+    await alice.isDisconnected();
   }
   assertKeepsLittle(heapBefore, "names");
 });

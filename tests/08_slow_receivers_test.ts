@@ -1,16 +1,21 @@
 /**
  * Lesson 8: slow receivers.
  *
- * Some receiver is always slower than the sender: its network is bad, or its program
- * was stopped and reads nothing. TCP accepts a few megabytes for such a receiver. Then
- * `write` waits, perhaps for hours. If a server that sends to many
- * waits with it, the slowest receiver sets the speed for all. This is called
- * head-of-line blocking. Chat servers, message brokers such as Kafka and RabbitMQ,
- * and live streams all have to decide what happens then: wait, drop data, disconnect
- * the receiver, or keep the data for it. The chat keeps it, and nobody waits.
+ * Sooner or later, a receiver is slower than a sender: its network is bad, or its
+ * program is suspended and reads nothing. The operating systems at both ends keep some
+ * data for it, often a few megabytes. When their buffers are full, `write` waits,
+ * perhaps for hours. If a server waits for this `write` before it sends to the others,
+ * the slowest receiver sets the speed for all. This is called head-of-line blocking:
+ * one write that waits blocks all that come after it.
  *
- * A sleeper is a member who reads nothing until the test says so. Most of these tests
- * use the network in memory, where its buffer is small.
+ * Chat servers, message brokers such as Kafka and RabbitMQ, and live streams all have
+ * to decide what to do about a slow receiver: wait for it, drop data, disconnect it, or
+ * keep the data for it. This chat keeps the data in memory. Then nobody waits, but the
+ * server needs more memory.
+ *
+ * A sleeper is a member that reads nothing until the test says so. Most of these tests
+ * use a network in memory. There, each connection has a small buffer, so a few lines
+ * fill it.
  */
 
 import {
@@ -23,10 +28,10 @@ import {
   untilIdle,
 } from "./helpers.ts";
 
-/** More lines than a sleeper's buffer can hold. The server can keep them. */
+/** More lines than a sleeper's buffer can hold. The server keeps the rest. */
 const FLOOD = messages(50);
 
-Deno.test("slow receivers: a sleeper does not keep others from receiving", async () => {
+Deno.test("slow receivers: a sleeper does not stop other members from receiving lines", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await server.joinSleeper("sleeper", alice, bob);
@@ -34,11 +39,11 @@ Deno.test("slow receivers: a sleeper does not keep others from receiving", async
   await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
-Deno.test("slow receivers: a newcomer receives a member that was alone with a sleeper", async () => {
+Deno.test("slow receivers: a member that was alone with a sleeper can send to a newcomer", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await server.joinSleeper("sleeper", alice);
-  await alice.sends(...messages(5)); // The sleeper has room for one or two.
+  await alice.sends(...messages(5)); // The sleeper's buffer holds one or two.
   await untilIdle(); // The server has read them.
   const bob = await server.join("bob");
   await alice.receives(announcements.joined("bob"));
@@ -46,11 +51,11 @@ Deno.test("slow receivers: a newcomer receives a member that was alone with a sl
   await bob.receivesNow("alice: Is anybody here?");
 });
 
-Deno.test("slow receivers: a sender that reads none of its answers can still be received", async () => {
+Deno.test("slow receivers: a member that does not read the server's answers can still send to others", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
   const alice = await server.joinSleeper("alice", bob);
-  const tooLong = "x".repeat(1_001);
+  const tooLong = "x".repeat(1_001); // One character too many: the server answers.
   await alice.sends(...Array(100).fill(tooLong), "Shorter");
   await bob.receivesNow("alice: Shorter");
 });
@@ -61,12 +66,12 @@ Deno.test("slow receivers: a sleeper that wakes up receives every line, whole an
   const sleeper = await server.joinSleeper("sleeper", alice, bob);
   const sent = alice.sends(...FLOOD);
   const reading = bob.receives(...saidBy("alice", FLOOD));
-  await untilIdle();
+  await untilIdle(); // Now the server keeps what did not fit. The sleeper wakes up:
   await sleeper.receives(...saidBy("alice", FLOOD));
   await Promise.all([sent, reading]);
 });
 
-Deno.test("slow receivers: receivers of all speeds receive the same lines", async () => {
+Deno.test("slow receivers: fast and slow receivers receive the same lines in the same order", async () => {
   await using server = new TestServer();
   const receivers = await server.joinAll("bob", "carol", "dave", "erin");
   const alice = await server.join("alice");
@@ -76,7 +81,7 @@ Deno.test("slow receivers: receivers of all speeds receive the same lines", asyn
     const seen: string[] = [];
     while (seen.at(-1) !== "alice: the end") {
       seen.push(await receiver.nextLine());
-      // Receiver 0 is fast. The others pause after every ten lines.
+      // Receiver 0 never pauses. Receiver n pauses for 2 × n turns after every ten lines.
       const pauses = seen.length % 10 === 0 ? 2 * n : 0;
       for (let pause = 0; pause < pauses; pause++) await turn();
     }

@@ -1,17 +1,20 @@
 /**
  * Lesson 9: one log for all.
  *
- * When nobody waits for a slow receiver, somebody has to keep the lines for it. A
- * queue for each receiver needs room for each line as often as there are slow
- * receivers. A log keeps it once: it is a list to which entries are only appended, and
- * each receiver has an offset, the number of the entry that it needs next. Kafka and Redis Streams store messages like this,
- * and databases send their write-ahead log to their replicas like this. The log also
- * decides the order, so all receivers see the same one. What everybody has received
- * can be dropped.
+ * If the server does not wait for a slow receiver, it has to keep the lines for it. With
+ * one queue for each receiver, a line takes room in the queue of each slow receiver.
  *
- * The memory that the server needs is measured here, so these tests use the network
- * in memory. A sleeper is a member who reads nothing until the test says so. Its buffer
- * is small there.
+ * A log keeps each line once. New entries are only added at its end. Each receiver has
+ * an offset: the number of the entry that it needs next. All receivers get the lines in
+ * the order of the log. An entry that everybody has received is dropped, and a newcomer
+ * begins at the end of the log.
+ *
+ * Kafka and Redis Streams keep messages in logs. Databases send a log of their changes
+ * (the write-ahead log) to their replicas.
+ *
+ * Some of these tests measure the memory that the server needs. Most use the network in
+ * memory. A sleeper is a member that reads nothing until the test says so. In this
+ * network, its buffer is small.
  */
 
 import { assert } from "@std/assert";
@@ -28,12 +31,12 @@ import {
 } from "./helpers.ts";
 
 /**
- * From now on, the server's writes to a person wait. The function that is returned
- * makes them fail. The server can still read from the person.
+ * Makes the server's writes to a person wait. The function that is returned makes them
+ * fail, and all later ones. The server can still read from the person.
  */
 function blockWritesTo(person: Person): () => void {
   const broken = Promise.withResolvers<never>();
-  broken.promise.catch(() => {});
+  broken.promise.catch(() => {}); // Perhaps no write waits for it.
   person.serverEnd.write = () => broken.promise;
   return () => broken.reject(new Deno.errors.BrokenPipe("EPIPE"));
 }
@@ -43,13 +46,13 @@ function blockWritesTo(person: Person): () => void {
 setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = runInNewContext("gc");
 
-/** The bytes that this program uses, including garbage. */
+/** The bytes that this process uses (the tests and the server), including garbage. */
 function memoryInUse(): number {
   const { heapUsed, external } = Deno.memoryUsage();
   return heapUsed + external;
 }
 
-/** The bytes that this program needs, without what the server has printed. */
+/** The bytes that are left without garbage, and without what the server has printed. */
 async function memoryNeeded(server: TestServer): Promise<number> {
   await turn(); // The server may drop lines at the end of a turn.
   await turn();
@@ -66,12 +69,12 @@ class MemoryGrowth {
     return new MemoryGrowth(server, await memoryNeeded(server));
   }
 
-  /** Fails if it needs more than so many bytes. */
+  /** Fails if the memory has grown by more than `maxBytes`. */
   async isAtMost(
     maxBytes: number,
     complain: (bytes: number) => string,
   ): Promise<void> {
-    // To collect garbage takes some milliseconds, and here it is rarely necessary.
+    // Collecting garbage is slow. Mostly the memory is small enough even with it.
     if (memoryInUse() - this.start <= maxBytes) return;
     const growth = await memoryNeeded(this.server) - this.start;
     assert(growth <= maxBytes, complain(growth));
@@ -82,8 +85,9 @@ const LINES_PER_SENDER = 1_000;
 const LINES_PER_BATCH = 50;
 
 /**
- * Fails if the server needs more than `maxCost` bytes for each line that no sleeper
- * has received yet. The first sleepers are also the senders. Only bob reads.
+ * Fails if the lines that wait for sleepers need more memory than `maxCost` bytes each,
+ * when all of them have been sent. The first sleepers are also the senders. Only bob
+ * reads.
  */
 async function assertCost(
   maxCost: number,
@@ -113,7 +117,7 @@ async function assertCost(
   }
 }
 
-Deno.test("log: a waiting line costs at most 32 bytes for each sleeper", async () => {
+Deno.test("log: a line that waits for 100 sleepers costs at most 32 bytes for each of them", async () => {
   await assertCost(100 * 32, { sleepers: 100, senders: 1 });
 });
 
@@ -122,52 +126,55 @@ Deno.test("log: a line that waits for 200 sleepers is kept only once", async () 
 });
 
 const FLOOD = messages(2_000);
-const MAX_REST = 1_000_000; // bytes, half of the flood
+const MAX_GROWTH = 1_000_000; // bytes, half of the flood
 const complain = (bytes: number) =>
-  `The server should need no more memory than before\nbut needs ${bytes} bytes`;
+  `The memory should grow by at most ${MAX_GROWTH} bytes\nbut grew by ${bytes}`;
 
-/** Twenty people who have received the question for their name. */
+/** Twenty people who have been asked for a name, and have not joined. */
 async function connectVisitors(server: TestServer): Promise<Person[]> {
   const visitors: Person[] = [];
   for (let n = 0; n < 20; n++) visitors.push(await server.connect());
   return visitors;
 }
 
-/** Each visitor joins, sends a twentieth of the flood, and leaves. Carol reads it. */
+/**
+ * One after the other, each visitor joins, sends a hundred lines, and leaves. Carol
+ * reads everything.
+ */
 async function visit(visitors: Person[], carol: Person): Promise<void> {
   for (const visitor of visitors) {
-    await visitor.sends("", ...FLOOD.slice(0, 100));
+    await visitor.sends("", ...FLOOD.slice(0, 100)); // The empty line is its name.
     await visitor.halfCloses();
     await carol.receivesUntil(announcements.left(`User_${visitor.port}`));
     visitor.closes();
   }
 }
 
-Deno.test("log: what the last sleeper has received is dropped", async () => {
+Deno.test("log: a line is dropped when the last receiver that needed it has received it", async () => {
   await using server = new TestServer({ inMemory: true });
   const carol = await server.join("carol");
   const sleeper = await server.joinSleeper("sleeper", carol);
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   await visit(visitors, carol);
-  // Now the log keeps the flood for the sleeper. The sleeper wakes up, and nobody says more.
+  // Now the log keeps the flood for the sleeper. It wakes up, and nobody says more.
   const lastPort = visitors.at(-1)!.port;
   await sleeper.receivesUntil(announcements.left(`User_${lastPort}`));
-  await memory.isAtMost(MAX_REST, complain);
+  await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: when a connection breaks, the lines that waited for it are dropped", async () => {
+Deno.test("log: when a connection breaks, the lines that waited only for it are dropped", async () => {
   await using server = new TestServer({ inMemory: true });
   const [carol, bob] = await server.joinAll("carol", "bob");
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   const breakWrites = blockWritesTo(bob);
   await visit(visitors, carol);
-  breakWrites(); // Nobody says more.
-  await memory.isAtMost(MAX_REST, complain);
+  breakWrites(); // The server drops the lines, though nobody says more.
+  await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: a line that nobody can receive is dropped", async () => {
+Deno.test("log: if no member can receive a line, it is dropped", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const breakWrites = blockWritesTo(alice);
@@ -176,12 +183,12 @@ Deno.test("log: a line that nobody can receive is dropped", async () => {
   const memory = await MemoryGrowth.from(server);
   await alice.sends(...FLOOD);
   while (server.printed.length < FLOOD.length) await turn();
-  await memory.isAtMost(MAX_REST, complain);
+  await memory.isAtMost(MAX_GROWTH, complain);
 });
 
 // ----------------------------------------------------------- joining, leaving
 
-Deno.test("log: a newcomer receives nothing of what still waits for a sleeper", async () => {
+Deno.test("log: a newcomer does not receive older lines that are kept for a sleeper", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await server.joinSleeper("sleeper", alice, bob);
@@ -193,7 +200,7 @@ Deno.test("log: a newcomer receives nothing of what still waits for a sleeper", 
   await carol.receives("alice: new");
 });
 
-Deno.test("log: a newcomer amid a flood receives all that follows its welcome", async () => {
+Deno.test("log: a newcomer that joins during a flood receives every line after its welcome", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const flood = async () => {
@@ -208,11 +215,11 @@ Deno.test("log: a newcomer amid a flood receives all that follows its welcome", 
   await alice.sends("the end");
   const bobs = await bob.receivesUntil("alice: the end");
   const carols = await carol.receivesUntil("alice: the end");
-  const join = bobs.indexOf(announcements.joined("carol"));
-  assertLines(carols, bobs.slice(join + 1), "carol");
+  const joinedAt = bobs.indexOf(announcements.joined("carol"));
+  assertLines(carols, bobs.slice(joinedAt + 1), "carol");
 });
 
-Deno.test("log: a slow leaver receives what was said before it left, and no more", async () => {
+Deno.test("log: a slow member that leaves receives what was said before it left, and no more", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", alice, bob);
@@ -221,13 +228,13 @@ Deno.test("log: a slow leaver receives what was said before it left, and no more
   await bob.receives(...saidBy("alice", said));
   await leaver.halfCloses();
   await bob.receives(announcements.left("leaver"));
-  await alice.sends("after it");
-  await bob.receives("alice: after it");
+  await alice.sends("after leaver has left");
+  await bob.receives("alice: after leaver has left");
   await leaver.receives(...saidBy("alice", said));
   await leaver.isDisconnected();
 });
 
-Deno.test("log: the answer to a message that is too long keeps its place among the lines", async () => {
+Deno.test("log: the answer to a message that is too long comes after earlier lines and before later ones", async () => {
   await using server = new TestServer({ inMemory: true });
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.joinSleeper("alice", bob, carol);
@@ -235,11 +242,11 @@ Deno.test("log: the answer to a message that is too long keeps its place among t
   await carol.receives(...saidBy("bob", messages(20)));
   await alice.sends("x".repeat(1_001), "Shorter");
   await carol.receives("alice: Shorter");
-  await bob.sends("Now it is short enough");
-  await carol.receives("bob: Now it is short enough");
+  await bob.sends("after the answer");
+  await carol.receives("bob: after the answer");
   await alice.receives(
     ...saidBy("bob", messages(20)),
     announcements.messageTooLong,
-    "bob: Now it is short enough",
+    "bob: after the answer",
   );
 });

@@ -61,7 +61,7 @@ interface ChatOptions {
   input: ReadableStream<string>;
   output: {
     show(line: string): void | Promise<void>;
-    remark(sentence: string): void;
+    showNotice(sentence: string): void;
   };
   canTryAgain: boolean;
   answerTimeoutMs?: number;
@@ -134,7 +134,7 @@ class TestChat {
     });
     const output = {
       show: (line: string) => void this.shown.push(line),
-      remark: (sentence: string) => void this.remarks.push(sentence),
+      showNotice: (sentence: string) => void this.remarks.push(sentence),
     };
     const all = { input, output, canTryAgain: true, ...options };
     this.ending = chat(conn, all);
@@ -253,7 +253,7 @@ Deno.test("filter: an error of the input ends the conversation and its connectio
 Deno.test("filter: an error of the output ends the conversation and its connection", async () => {
   const output = {
     show: () => Promise.reject(new RangeError("the output is broken")),
-    remark: () => {},
+    showNotice: () => {},
   };
   const chat = await TestChat.start({ output });
   await chat.serverSends(QUESTION);
@@ -566,7 +566,7 @@ Deno.test("filter: a server that resets the connection is gone, and what came be
 
 Deno.test("filter: a line that cannot be sent any more is no other failure than a server that is gone", async () => {
   const canShow = Promise.withResolvers<void>();
-  const output = { show: () => canShow.promise, remark: () => {} };
+  const output = { show: () => canShow.promise, showNotice: () => {} };
   const chat = await TestChat.startAsMember({ output });
   chat.server.resets();
   canShow.resolve();
@@ -729,7 +729,7 @@ Deno.test("filter: a wait for our own output is not the server's silence", async
     if (shown.length > 0) await canShow.promise;
     shown.push(line);
   };
-  const output = { show, remark: () => {} };
+  const output = { show, showNotice: () => {} };
   const chat = await TestChat.startAsMember({ ...TIMEOUTS, output });
   chat.endsInput();
   await chat.leaves();

@@ -53,7 +53,7 @@ async function show(
   const shown: string[] = [];
   const ending = chat(conn, {
     input: ReadableStream.from(["alice", "hi"]),
-    output: { show: (line) => void shown.push(line), remark: () => {} },
+    output: { show: (line) => void shown.push(line), showNotice: () => {} },
     canTryAgain: false,
   });
   await server.receives("alice");
