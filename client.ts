@@ -84,7 +84,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
 /** It is long, because a server makes a member wait while receivers are slow. */
 const SEND_TIMEOUT_MS = 60_000;
 
-/** A member types this to leave. In a pipe, it may also be a name. */
+/** A member types this to leave. In a pipe, before joining, it is a name. */
 const QUIT = /^\s*\/?quit\s*$/;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
@@ -127,9 +127,9 @@ export function chat(
  */
 class Conversation {
   #isMember = false;
-  #isLeaving = false; // Everything has been sent. Now the server should end.
-  #nameAnswered = Promise.withResolvers<void>(); // a new promise for each name
-  readonly #ended = Promise.withResolvers<Ending>(); // The first ending counts.
+  #hasSentAll = false; // Now only the end of the connection is awaited.
+  #nameAnswer = Promise.withResolvers<void>(); // `#receive` resolves it for `#sendName`.
+  readonly #ending = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() =>
     this.#endWith(1, SERVER_SILENT)
   );
@@ -141,10 +141,10 @@ class Conversation {
 
   /** Runs both pipelines until the conversation has ended. */
   async run(): Promise<Ending> {
-    this.#receive().catch(this.#ended.reject);
-    this.#send().catch(this.#ended.reject);
+    this.#receive().catch(this.#ending.reject);
+    this.#send().catch(this.#ending.reject);
     try {
-      return await this.#ended.promise;
+      return await this.#ending.promise;
     } finally {
       this.#silence.stop();
       this.conn.close();
@@ -164,26 +164,26 @@ class Conversation {
       lastLine = line;
     }
     // A user who has left expects this end. Otherwise the server may have said why.
-    if (this.#isLeaving) this.#endWith(0);
+    if (this.#hasSentAll) this.#endWith(0);
     else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
     else this.#endWith(1, SERVER_GONE);
   }
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    // Normally, `break` cancels the input. That would wait for the next line, because a
-    // read of stdin cannot be interrupted.
+    // `break` must not cancel the input: that would wait for a read of stdin, which
+    // cannot be interrupted.
     const lines = this.options.input.values({ preventCancel: true });
     try {
       for await (const line of lines) {
         if (this.#isMember && QUIT.test(line)) break;
-        this.#silence.limit(this.#timeoutMs);
+        this.#silence.setLimit(this.#timeoutMs);
         if (this.#isMember) await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.allow();
+        this.#silence.removeLimit();
       }
-      this.#silence.limit(this.#timeoutMs);
-      this.#isLeaving = true;
+      this.#silence.setLimit(this.#timeoutMs);
+      this.#hasSentAll = true;
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -193,21 +193,25 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#nameAnswered = Promise.withResolvers();
+    this.#nameAnswer = Promise.withResolvers();
     await this.#sendLine(line);
-    await this.#nameAnswered.promise;
+    await this.#nameAnswer.promise;
   }
 
   /** If a line from the server is the answer to a name, acts on it. */
   #handleAnswer(line: string): void {
+    const { output, canTryAgain } = this.options;
     const refusal = parseRefusal(line);
-    if (refusal && !this.options.canTryAgain) {
-      return this.#endWith(1, `Cannot join: ${refusal} Choose another name.`);
+    if (isWelcome(line)) {
+      this.#isMember = true;
+      output.onJoin?.();
+      this.#nameAnswer.resolve();
+    } else if (refusal && canTryAgain) {
+      output.onRefusal?.();
+      this.#nameAnswer.resolve(); // Now `#send` takes the next line.
+    } else if (refusal) {
+      this.#endWith(1, `Cannot join: ${refusal} Choose another name.`);
     }
-    this.#isMember = isWelcome(line);
-    if (this.#isMember) this.options.output.onJoin?.();
-    if (refusal) this.options.output.onRefusal?.();
-    if (this.#isMember || refusal) this.#nameAnswered.resolve();
   }
 
   async #sendMessage(line: string): Promise<void> {
@@ -229,7 +233,7 @@ class Conversation {
   }
 
   #endWith(status: number, message?: string): void {
-    this.#ended.resolve({ status, message });
+    this.#ending.resolve({ status, message });
   }
 }
 
@@ -241,9 +245,8 @@ function isTooLong(message: string): boolean {
 const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
- * Detects that the server is silent for too long. It counts its own checks, and does
- * not look at the clock. If this program itself is suspended for a minute, it makes no
- * checks, so it does not blame the server.
+ * Detects that the server has been silent for too long. It counts its own checks, and
+ * not the time: while this program itself is suspended, there are no checks.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
@@ -254,17 +257,17 @@ class SilenceDetector {
   constructor(readonly onTooLong: () => void) {}
 
   /** From now on, the server may be silent for this long at most. */
-  limit(ms: number): void {
+  setLimit(ms: number): void {
     this.#maxSilenceMs = ms;
     this.#silenceMs = 0;
   }
 
   /** From now on, nothing is expected of the server. */
-  allow(): void {
+  removeLimit(): void {
     this.#maxSilenceMs = Infinity;
   }
 
-  /** While the client is busy, it does not know whether the server is silent. */
+  /** Stops counting while the client is too busy to read. */
   pause(): void {
     this.#isPaused = true;
   }
@@ -326,7 +329,8 @@ async function runInPipe(conn: Deno.TcpConn, name?: string): Promise<Ending> {
       waitForStopSignal(),
     ]);
   } catch (error) {
-    // If the next program in the pipe ends, as `head` does, that is a normal end.
+    // If the next program in the pipe ends, as `head` does, that is a normal end. The
+    // cause is the original error: see `explainFailure`.
     const { cause } = error as Error;
     if (cause instanceof Deno.errors.BrokenPipe) return { status: 0 };
     throw error;
@@ -376,7 +380,7 @@ async function runAtTerminal(
   try {
     return await Promise.race([
       chat(conn, { input, output: terminal, canTryAgain: true }),
-      terminal.readKeys(),
+      terminal.handleKeysUntilLeave(),
       waitForStopSignal(),
     ]);
   } finally {
@@ -387,23 +391,26 @@ async function runAtTerminal(
 /** A person at a terminal: the input and the output of a conversation. */
 class Terminal implements Output {
   #isMember = false;
-  #hasLeft = false;
-  readonly #pendingLines: string[] = []; // The first one is being sent.
-  #wakeSender = Promise.withResolvers<void>();
-  // readline edits the line that is being typed. `#handleKey` gives it the keys.
-  readonly #readlineInput = new PassThrough();
+  #wantsToLeave = false;
+  #lineBeingSent?: string;
+  readonly #waitingLines: string[] = [];
+  #wakeUp = Promise.withResolvers<void>();
+  // readline edits the line that is being typed. It listens to this stream, and
+  // `#handleKey` decides which keys it gets.
+  readonly #fakeKeyboard = new PassThrough();
   readonly #readline = createInterface({
-    input: this.#readlineInput,
+    input: this.#fakeKeyboard,
     output: stdout,
     terminal: true,
   });
   readonly #screen = new Screen(this.#readline, NAME_PROMPT);
 
   constructor(readonly name?: string) {
-    if (name !== undefined) this.#pendingLines.push(name);
+    if (name !== undefined) this.#waitingLines.push(name);
     this.#readline.on("line", (line) => this.#handleLine(line));
     this.#readline.on("history", (lines) => {
-      if (!this.#isMember) lines.shift(); // Arrow up must bring back no names.
+      // The newest line is the first. Arrow up must bring back no names.
+      if (!this.#isMember) lines.shift();
     });
     this.#readline.on("SIGINT", () => this.#leave()); // Ctrl+C
     // Ctrl+Z does nothing: without `--allow-run`, a program cannot suspend itself.
@@ -411,68 +418,71 @@ class Terminal implements Output {
     stdout.on("error", () => this.#leave()); // The window was closed.
   }
 
-  /** Reads keys until the user leaves. Then the last messages get some time. */
-  async readKeys(): Promise<Ending> {
-    const decoder = new TextDecoder();
-    const buffer = new Uint8Array(KEY_BUFFER_SIZE);
-    while (!this.#hasLeft) {
-      const count = await readStdin(buffer);
-      if (count === null) break; // The window was closed.
-      const bytes = buffer.subarray(0, count);
-      this.#handleInput(decoder.decode(bytes, { stream: true }));
-    }
+  /** Handles keys until the user leaves. Then the last messages get some time. */
+  async handleKeysUntilLeave(): Promise<Ending> {
+    await this.#readKeys();
     this.#leave();
     await sleep(LEAVE_TIMEOUT_MS);
     return { status: 0 };
   }
 
+  async #readKeys(): Promise<void> {
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(KEY_BUFFER_SIZE);
+    while (!this.#wantsToLeave) {
+      const count = await readStdin(buffer);
+      if (count === null) break; // The window was closed.
+      const bytes = buffer.subarray(0, count);
+      this.#handleInput(decoder.decode(bytes, { stream: true }));
+    }
+  }
+
   #handleInput(text: string): void {
     for (const key of text.replaceAll("\t", " ").match(KEY_PATTERN) ?? []) {
-      if (!this.#hasLeft) this.#handleKey(key);
+      if (!this.#wantsToLeave) this.#handleKey(key);
     }
   }
 
   #handleKey(key: string): void {
     const { line } = this.#readline;
-    // On Ctrl+D, readline would close itself, but it still has to draw the line.
+    // On Ctrl+D, readline would close itself, but it still has to draw what comes in.
     if (key === CTRL_D && line === "") return this.#leave();
     const isEnter = key === "\r" || key === "\n";
     if (isEnter && this.#isMember && isTooLong(line)) {
       return this.showNotice(MESSAGE_TOO_LONG); // The user can shorten the line.
     }
     setReadlineRow(this.#readline);
-    // readline measures the whole line after each key. So it gets a paste as one text,
-    // because a long one would be slow.
+    // readline measures the whole line after each key, which is slow for a long paste.
+    // So a paste is written as one text.
     if (key.length >= MIN_PASTE_LENGTH) this.#readline.write(key);
-    else this.#readlineInput.emit("data", key);
+    else this.#fakeKeyboard.emit("data", key);
   }
 
   #handleLine(line: string): void {
     this.#screen.redraw();
     // A person who types "quit" when asked for a name wants to leave, too.
     if (QUIT.test(line)) return this.#leave();
-    this.#pendingLines.push(line);
-    this.#wakeSender.resolve();
+    this.#waitingLines.push(line);
+    this.#wakeUp.resolve();
   }
 
   #leave(): void {
-    this.#hasLeft = true;
-    this.#wakeSender.resolve();
+    this.#wantsToLeave = true;
+    this.#wakeUp.resolve();
   }
 
   /**
-   * Yields the lines to send. A line remains in `#pendingLines` while it is being sent:
-   * the next line is requested only when this one has been sent.
+   * Yields the lines to send. `yield` continues when the next line is requested, so
+   * when this one has been sent.
    */
   async *linesToSend(): AsyncGenerator<string> {
     while (true) {
-      const line = this.#pendingLines[0];
-      if (line !== undefined) {
-        yield line;
-        this.#pendingLines.shift();
-      } else if (!this.#hasLeft) {
-        await this.#wakeSender.promise;
-        this.#wakeSender = Promise.withResolvers();
+      this.#lineBeingSent = this.#waitingLines.shift();
+      if (this.#lineBeingSent !== undefined) {
+        yield this.#lineBeingSent;
+      } else if (!this.#wantsToLeave) {
+        await this.#wakeUp.promise;
+        this.#wakeUp = Promise.withResolvers();
       } else {
         return;
       }
@@ -495,32 +505,34 @@ class Terminal implements Output {
     this.#screen.print(HINT);
   }
 
-  /** Unsent lines were typed as messages. None of them must become the next name. */
+  /** The lines after the name were typed as messages. None must be sent as a name. */
   onRefusal(): void {
-    this.#dropUnsent();
+    this.#dropWaitingLines();
   }
 
-  #dropUnsent(): void {
-    // Before the user is a member, the first line is the name, which has been sent.
-    const firstUnsent = this.#isMember ? 0 : 1;
-    for (const line of this.#pendingLines.splice(firstUnsent)) {
+  #dropWaitingLines(): void {
+    for (const line of this.#waitingLines.splice(0)) {
       this.showNotice(`Not sent: ${line}`);
     }
   }
 
   /** Says what was not sent, and restores the terminal. */
   close(): void {
-    this.#dropUnsent();
+    // Perhaps only a part of this message has been sent. A name need not be shown.
+    if (this.#isMember && this.#lineBeingSent !== undefined) {
+      this.#waitingLines.unshift(this.#lineBeingSent);
+    }
+    this.#dropWaitingLines();
     this.#screen.close();
-    if (this.#hasLeft) logToStderr("👋 Goodbye!");
+    if (this.#wantsToLeave) logToStderr("👋 Goodbye!");
   }
 }
 
 const CTRL_D = "\x04";
-/** So many printable characters that arrive together, or more, are a paste. */
+/** At least so many printable characters that arrive together are a paste. */
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
-/** A key that sends several characters. Example: Arrow up sends ESC [ A */
+/** ESC, perhaps [ or O, parameters, and a last character. Arrow up sends ESC [ A */
 const KEY_SEQUENCE = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
 /** The most bytes that are read with one call from the keyboard. */
@@ -530,23 +542,26 @@ const KEY_BUFFER_SIZE = 64 * 1024;
  * The screen: the typed line, and above it what was printed.
  *
  * The terminal is in raw mode: it passes on each key, and shows nothing. readline draws
- * the typed line, but cannot see what else is written to the screen. So once per turn
- * of the event loop, the screen is drawn again:
+ * the typed line, but cannot see what else is written to the screen. So after something
+ * was printed, the screen is drawn again, at most once per turn of the event loop:
  *
  *     1. The cursor goes up to the first row of the typed line.
  *     2. What was printed is written there, over the typed line.
  *     3. readline draws the typed line below it.
  *
- * Not handled: if one line of a paste is too long, it stays, and the lines after it
- * are added to it. Also, readline and terminals disagree on the width of joined emoji,
- * and of combining marks in some scripts, for example Thai. These, a line taller than
- * the window, and a resize while lines come in leave parts of a prompt behind.
+ * Not handled:
+ *
+ *   - If one line of a paste is too long, it stays, and the lines after it are added.
+ *   - Parts of an old prompt may remain: after a resize while lines come in, if the
+ *     typed line is taller than the window, and with joined emoji or some combining
+ *     marks (for example Thai), because terminals disagree with readline on their width.
  */
 class Screen {
   #isOpen = true;
   #toPrint = ""; // lines that are not on the screen yet
 
   constructor(readonly readline: Readline, public prompt: string) {
+    // This has to come before readline's own listener.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
       // Another program can suspend this one (`kill -STOP`). Then the shell ends raw
@@ -570,7 +585,7 @@ class Screen {
 
   redraw(): void {
     if (!this.#isOpen) return;
-    this.#replaceTypedLine();
+    this.#eraseAndPrint();
     this.#drawTypedLine();
   }
 
@@ -578,12 +593,12 @@ class Screen {
   close(): void {
     const { line } = this.readline;
     if (line !== "") this.print(this.readline.getPrompt() + line);
-    this.#replaceTypedLine();
-    this.#isOpen = false;
+    this.#eraseAndPrint();
+    this.#isOpen = false; // A redraw that is still scheduled does nothing.
     Deno.stdin.setRaw(false);
   }
 
-  #replaceTypedLine(): void {
+  #eraseAndPrint(): void {
     const { rows } = this.readline.getCursorPos();
     const toStart = "\x1b[A".repeat(rows) + "\r"; // up to the first row
     const clear = "\x1b[J"; // all that is below
@@ -599,10 +614,9 @@ class Screen {
 }
 
 /**
- * Tells readline in which row of the typed line the cursor is. To draw that line again,
- * readline goes up by as many rows as its private field `prevRows` says. That number is
- * wrong after a paste, after a resize, and when something else was written. There is no
- * public way to correct it.
+ * Tells readline in which row of the typed line the cursor is. Before it draws that line
+ * again, readline goes up by its private field `prevRows`. That number is wrong after a
+ * paste, a resize, or other output, and there is no public way to correct it.
  */
 function setReadlineRow(
   readline: Readline,
@@ -619,7 +633,7 @@ const YELLOW = 33;
 
 /** Decorates a line, so that a person sees at a glance who has sent it. */
 export function decorate(line: string): string {
-  const text = line.replace(WIDE_GAPS, "    ");
+  const text = collapseWideGaps(line);
   const name = SENDER.exec(text)?.[0];
   if (!name) return paint(text, YELLOW);
   return `📨 ${paint(name, colorOf(name))}${text.slice(name.length)}`;
@@ -637,20 +651,23 @@ function paint(text: string, color: number): string {
 
 /** Characters that look like a space, for example the empty Braille pattern. */
 const SPACE = "[\\s\\u00ad\\u115f\\u1160\\u2800\\u3164\\uffa0]";
-/** Characters without a width, such as joiners and combining marks. */
+/** Characters without a width, such as joiners and combining marks, but no SPACE. */
 const WIDTHLESS =
   `[[\\p{Default_Ignorable_Code_Point}\\p{Cf}\\p{Mn}\\p{Me}]--${SPACE}]`;
-/**
- * Gaps of five or more spaces, with or without characters that have no width between
- * them. A wide gap could fill up a row of the screen, and the text after it would look
- * like another line, perhaps like an announcement.
- * Not handled: visible characters can fill up a row as well. Then only the color of
- * the text shows that it is not an announcement.
- */
 const WIDE_GAPS = new RegExp(
   `${SPACE}(?:${WIDTHLESS}*${SPACE}){4,}\\p{Default_Ignorable_Code_Point}*`,
   "gv",
 );
+
+/**
+ * Replaces gaps of five or more spaces with four. A wide gap could fill up a row of the
+ * screen, and the text after it would look like another line, perhaps like an
+ * announcement. Not handled: visible characters can fill up a row as well. Then only
+ * the color of the text shows that it is not an announcement.
+ */
+function collapseWideGaps(line: string): string {
+  return line.replace(WIDE_GAPS, "    ");
+}
 
 // -------------------------------------------------------------- the command line
 
@@ -705,7 +722,7 @@ function parseOptions(args: string[]) {
 
 const IN_BRACKETS = "\\[\\S+\\]"; // for example [::1]
 const NAME_OR_IPV4 = "[^\\s:[\\]]+"; // for example localhost or 127.0.0.1
-const IPV6 = "(?!\\[)\\S*:\\S*:\\S*"; // for example ::1
+const IPV6 = "(?!\\[)\\S*:\\S*:\\S*"; // for example ::1, with two colons or more
 const HOST = `(?<host>${IN_BRACKETS}|${NAME_OR_IPV4}|${IPV6})`;
 const ADDRESS = new RegExp(`^${HOST}(?:[ :](?<port>[^\\s:]*))?$`);
 
@@ -725,6 +742,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
     throw new ExitError(2, `Wrong host "${host}": ${advice}.`);
   }
   if (host === "") throw wrongArgument(`Wrong host in "${address}"`);
+  // Port 0 is only for listening.
   if (!port) throw wrongArgument(`Wrong port in "${address}"`);
   return { hostname: host.replace(/[[\]]/g, ""), port };
 }
@@ -741,7 +759,8 @@ function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
 /** Resolves when a signal ends the program. The status is 128 plus its number. */
 function waitForStopSignal(): Promise<Ending> {
   const { promise, resolve } = Promise.withResolvers<Ending>();
-  Deno.addSignalListener("SIGINT", () => resolve({ status: 130 })); // Ctrl+C
+  // Ctrl+C in a pipe. At a terminal in raw mode, it is a key: see `Terminal`.
+  Deno.addSignalListener("SIGINT", () => resolve({ status: 130 }));
   Deno.addSignalListener("SIGHUP", () => resolve({ status: 129 }));
   if (Deno.build.os !== "windows") {
     Deno.addSignalListener("SIGTERM", () => resolve({ status: 143 }));

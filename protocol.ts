@@ -15,6 +15,7 @@
  */
 
 import { TextLineStream } from "@std/streams/text-line-stream";
+// `await nextTurn()` lets everything run that can continue now.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,
@@ -84,8 +85,8 @@ async function* readChunks(source: Source): AsyncGenerator<string> {
     const count = await source.read(buffer).catch(endIfBroken);
     if (count === null) break; // the end of the input
     yield decoder.decode(buffer.subarray(0, count), { stream: true });
-    const hasFilledSmall = count >= IDLE_BUFFER_SIZE;
-    const size = hasFilledSmall ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
+    const isBusy = count >= IDLE_BUFFER_SIZE;
+    const size = isBusy ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
     if (size !== buffer.length) buffer = new Uint8Array(size);
   }
   yield decoder.decode();
@@ -125,7 +126,7 @@ const CONNECTION_ERROR_CODES = [
 
 // ---------------------------------------------------------------- registration
 
-/** Characters (Unicode code points) in a name. A longer name is refused. */
+/** The most characters (Unicode code points) in a name. A longer name is refused. */
 export const MAX_NAME_CHARS = 20;
 
 /** Letters, digits and marks of any script, and `.` `_` `-`. */
@@ -157,13 +158,13 @@ export function checkName(
   isTaken: (key: string) => boolean,
 ): NameCheck {
   const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
-  // The length is checked before NFKC, which can take a second for a long text. NFKC
-  // joins at most four characters into one, so such a text is certainly too long.
+  // NFKC can take a second for a long text, so the length is checked first. NFKC joins
+  // at most four characters into one: more than 4 × 20 never become 20.
   const isMuchTooLong = mayHaveBeenCut(typed) ||
     isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
   if (isMuchTooLong) return { refusal: tooLong };
   const name = typed.trim().normalize("NFKC");
-  if (name === "") return { name: suggestName(port, isTaken) };
+  if (name === "") return { name: defaultName(port, isTaken) };
   if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: tooLong };
   if (!NAME_PATTERN.test(name) || INVISIBLE.test(name)) {
     return { refusal: NAME_RULE };
@@ -177,7 +178,7 @@ export function checkName(
 }
 
 /** Returns `User_PORT`, or `User_PORT_2` and so on if somebody took that name. */
-function suggestName(port: number, isTaken: (key: string) => boolean): string {
+function defaultName(port: number, isTaken: (key: string) => boolean): string {
   let name = `User_${port}`;
   for (let n = 2; isTaken(nameKey(name)); n++) name = `User_${port}_${n}`;
   return name;
@@ -185,17 +186,17 @@ function suggestName(port: number, isTaken: (key: string) => boolean): string {
 
 /**
  * Returns the key of a name: two names are the same if their keys are equal. Case
- * does not count. `toLowerCase` alone would leave ς and σ different, and `toUpperCase`
- * alone ẞ and ß. Not handled: a few Greek letters with two combining marks.
+ * does not count. One conversion is not enough: lower case keeps ς and σ apart, upper
+ * case ẞ and ß. Not handled: a few Greek letters with two combining marks.
  */
 export function nameKey(name: string): string {
   return name.toLowerCase().toUpperCase().toLowerCase().normalize("NFKC");
 }
 
 /**
- * Whether a line begins an HTTP request. Any web page can make a browser send one to
- * the chat, and would then write in the room. A line that was cut may have lost the
- * HTTP version at its end.
+ * Whether a line begins an HTTP request. Any web page can make the browser of its
+ * visitor send one to this port. Without this check, its lines would appear in the
+ * room. If the line was cut, the HTTP version at its end may be missing.
  */
 export function isHttpRequest(line: string): boolean {
   const pattern = mayHaveBeenCut(line)
@@ -206,7 +207,7 @@ export function isHttpRequest(line: string): boolean {
 
 // -------------------------------------------------------------- untrusted input
 
-/** Characters (Unicode code points) in a message. A longer message is refused. */
+/** The most characters (Unicode code points) in a message. A longer one is refused. */
 export const MAX_MESSAGE_CHARS = 1_000;
 
 /** Characters that a terminal obeys, or that hide who wrote what. */
@@ -299,11 +300,12 @@ export function parseRefusal(line: string): string | undefined {
 
 // --------------------------------------------------------- fairness and limits
 
-/** Lines of one connection that are handled in one turn of the event loop. */
+/** The most lines of one connection that are handled in one turn. */
 const MAX_LINES_PER_TURN = 1_024;
 /** After a chunk of this many UTF-16 units, or more, a connection has to queue. */
-const MIN_BULK_LENGTH = 4 * 1024;
-// A part of a chunk: either some whole lines, or text without a newline.
+const LARGE_CHUNK_LENGTH = 4 * 1024;
+// A chunk is split into parts. A part is some whole lines, or the text after the last
+// newline. For example, "a\nb\nc" has two parts: "a\nb\n" and "c".
 const WHOLE_LINES = `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}`;
 const UNFINISHED_LINE = "[^\n]+";
 const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
@@ -315,31 +317,33 @@ const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
  * the event loop has served others. Connections that send large chunks also share
  * one queue, so that only one of them is served at a time. People who type send
  * little, and never queue.
+ *
+ * The client needs this as well: it must look at the keyboard while lines come in.
  */
 async function* splitIntoTurns(
   chunks: AsyncIterable<string>,
 ): AsyncGenerator<string> {
   for await (const chunk of chunks) {
-    const isBulk = chunk.length >= MIN_BULK_LENGTH;
+    const isLarge = chunk.length >= LARGE_CHUNK_LENGTH;
     for (const part of chunk.match(PARTS) ?? []) {
       yield part;
-      if (isBulk) await waitInBulkQueue();
+      if (isLarge) await waitInQueue();
       else await nextTurn();
     }
   }
 }
 
-/** After so many turns, the queue waits for a timer instead of a turn. */
-const TURNS_PER_TIMER = 8;
+/** One of so many waits in the queue uses a timer instead of `nextTurn`. */
+const WAITS_PER_TIMER = 8;
 let queueTail: Promise<void> = Promise.resolve();
-let turnCount = 0;
+let waitCount = 0;
 
-/** Resolves one turn after the call before this one. So these calls take turns. */
-function waitInBulkQueue(): Promise<void> {
-  // If each turn schedules the next one, Deno looks at its sockets only once in about
-  // 60 turns. After a timer, it looks immediately.
-  turnCount++;
-  const isTimerDue = turnCount % TURNS_PER_TIMER === 0;
+/** Waits in the queue. In each turn of the event loop, one connection leaves it. */
+function waitInQueue(): Promise<void> {
+  // If each turn schedules the next one, Deno looks at its sockets only about once in 60
+  // turns. After a timer, it looks immediately.
+  waitCount++;
+  const isTimerDue = waitCount % WAITS_PER_TIMER === 0;
   queueTail = queueTail.then(() => isTimerDue ? sleep(0) : nextTurn());
   return queueTail;
 }
@@ -358,7 +362,8 @@ export function mayHaveBeenCut(line: string): boolean {
 /**
  * Stage 3: bounds the memory that a line without a newline can take. If more than
  * {@linkcode MAX_LINE_LENGTH} units of a line have been passed on, the rest of it is
- * thrown away, up to its newline.
+ * thrown away, up to its newline. TextLineStream may remove a `\r` at its end. Even
+ * then, the line is long enough for {@linkcode mayHaveBeenCut}.
  */
 async function* cutLongLines(
   parts: AsyncIterable<string>,
@@ -370,9 +375,7 @@ async function* cutLongLines(
     if (!isTooLong) {
       yield part;
     } else if (endsLine) {
-      // The rest of this line is thrown away, up to its newline. What was passed on is
-      // still too long if TextLineStream removes a `\r` at its end.
-      yield part.slice(part.indexOf("\n"));
+      yield part.slice(part.indexOf("\n")); // its newline, and the lines after it
     }
     lineLength = endsLine ? 0 : lineLength + part.length;
   }

@@ -15,32 +15,34 @@
  *     2. The room appends "alice: Hi" to the log, as entry 7.
  *     3. When all input of this turn has been handled, the log wakes the send loops.
  *     4. Bob's and Carol's send loops write "alice: Hi\n". Alice's skips her own entry.
- *     5. When everybody has received entry 7, the log drops it.
+ *     5. When entry 7 has been sent to everybody, the log drops it.
  *
  * If Carol's connection is slow, her send loop waits. The log remembers which entry
  * she needs next. Nobody else waits, unless Alice sends much more than Carol can
  * receive. Then Alice's receive loop waits, too: that is back-pressure.
  *
  * There is one thread and there are no locks: a function runs until its next
- * `await`, and only then can another one continue. One turn of the event loop runs
- * everything that can continue. Then the loop can look for new input.
+ * `await`, and only then can another one continue. In one turn, the event loop runs
+ * everything that can continue. Then it looks for new input.
  *
  * The terms:
  *
  *     client      a connection, from accept to close
  *     member      a client that has joined and has not left; a sender when it says
  *                 something, and a receiver of what others say
+ *     log         the lines of the chat, in order; it is not the console output
  *     entry       a line in the log; its offset is its number
  *     batch       several entries as bytes, sent with one write
- *     received    the server's kernel (its operating system) has accepted the bytes
- *                 for a receiver; a server cannot see further than that
- *     delivered   received by all receivers
+ *     sent        the server's kernel (its operating system) has accepted the bytes; a
+ *                 server cannot see further than that
+ *     delivered   sent to all receivers
  *     size        in UTF-16 units, as `string.length` counts them
  *     FIN         "I have nothing more to send": ends one direction of a connection
  *     RST         "this connection no longer exists": ends both directions
  */
 
 import { parseArgs } from "@std/cli/parse-args";
+// `await nextTurn()` lets everything run that can continue now.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,
@@ -66,18 +68,18 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** The most clients at one time. More are refused. Leaving clients do not count. */
+  /** The most clients at one time; others are refused. Leaving ones do not count. */
   maxClients: number;
-  /** Milliseconds that a client has to give a name. Then it is disconnected. */
+  /** Milliseconds that a client may take to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
   /**
-   * Milliseconds that a receiver may accept no data while a sender waits for
-   * receivers. Then the receiver's connection is closed.
+   * Milliseconds that a receiver may accept no data while a sender waits. Then its
+   * connection is closed.
    */
   stallTimeoutMs: number;
-  /** Whether messages are left out of the server's own output. */
+  /** Whether messages are left out of the console output. */
   quiet: boolean;
-  /** Prints a line of the server's own output. */
+  /** Prints a line of the console output. */
   print: (line: string) => void;
   /** Prints a warning for whoever runs the server. */
   warn: (line: string) => void;
@@ -105,7 +107,8 @@ const DRAIN_TIMEOUT_MS = 1_000;
  *
  * How a connection ends:
  *
- *     usually    `#disconnect` sends what is left and a FIN; then `#close`
+ *     usually    `#disconnect` sends what is left and a FIN. Then comes `#close`, after
+ *                DRAIN_TIMEOUT_MS at the latest.
  *     at once    only `#close`: a stalled receiver, a full log, a bug
  *
  * A broken connection takes the usual way, because its input ends.
@@ -170,8 +173,8 @@ class Room {
   }
 
   /**
-   * Registration is request and response: the client asks for a name, and receives
-   * the answer before its next line is read.
+   * Registration is request and response: a refusal is sent before the next line is
+   * read. So a client that sends wrong names and reads nothing is not read either.
    */
   async #register(client: Client, line: string): Promise<void> {
     if (isHttpRequest(line)) {
@@ -197,7 +200,7 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
-    // It subscribes after its own join, and so does not receive it.
+    // It subscribes after its own join was announced, and so does not receive that.
     client.sendBatches(this.#log.subscribe(client));
   }
 
@@ -205,8 +208,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (mayHaveBeenCut(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // The send loop occupies the queue of sends until the member leaves, and `sendLine`
-      // would come after it. So even an answer to one member goes through the log.
+      // A member's queue of sends is occupied by its send loop: `sendLine` would wait
+      // until the member leaves. So even an answer to one member goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
@@ -232,7 +235,7 @@ class Room {
   /**
    * Disconnects a client, for whatever reason. From now on it is no longer a member.
    * But it still receives what was said before, then `lastLine`, and then a FIN. It has
-   * DRAIN_TIMEOUT_MS for that, and to close its side.
+   * DRAIN_TIMEOUT_MS to receive all this, and to close its side.
    *
    * Meanwhile its input is read and ignored. If a socket with unread input is closed,
    * the kernel sends an RST, and the client may never see the last line.
@@ -252,7 +255,7 @@ class Room {
     this.#removeMember(client);
     client.state = "closed";
     client.clearTimer();
-    client.conn.close();
+    client.conn.close(); // A pending read or write fails, and so both loops end.
     this.#clients.delete(client);
     this.#connectionClosed.notifyAll();
   }
@@ -266,8 +269,8 @@ class Room {
   }
 
   /**
-   * Closes a connection if its error is a bug. If a send fails because the connection is
-   * broken, there is nothing to do here: the input ends, too, and `serve` disconnects it.
+   * Closes a connection if its error is a bug. A broken connection needs nothing here:
+   * its input ends, too, and then `serve` disconnects it.
    */
   #closeIfBug(client: Client, error: unknown): void {
     if (isConnectionError(error)) return;
@@ -284,7 +287,7 @@ class Room {
     return count;
   }
 
-  /** Starts a graceful shutdown: everybody receives a last line. */
+  /** Starts a graceful shutdown: sends a last line to whoever is not leaving yet. */
   shutDown(): void {
     this.#isShuttingDown = true;
     for (const client of this.#clients) {
@@ -326,11 +329,11 @@ type State = "new" | "member" | "leaving" | "closed";
 class Client {
   state: State = "new";
   name = ""; // A member has a name.
-  undeliveredSize = 0; // of the entries from this sender that the log still holds
-  lastOwnOffset = -1; // the offset of the last entry from this sender
-  checksWithoutProgress = 0; // `FlowControl` counts. Each successful write resets it.
+  undeliveredSize = 0; // the total size of its entries that are still in the log
+  lastOwnOffset = -1; // the offset of its newest entry
+  checksWithoutProgress = 0; // see `FlowControl`; each successful write resets it
   #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
-  #lastSend = Promise.resolve(); // It resolves when all sends in the queue have ended.
+  #queueTail = Promise.resolve(); // It resolves when all sends so far have ended.
 
   constructor(
     readonly conn: Deno.TcpConn,
@@ -367,12 +370,13 @@ class Client {
 
   /** Resolves when everything has been sent, or cannot be. */
   waitUntilSent(): Promise<void> {
-    return this.#lastSend;
+    return this.#queueTail;
   }
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
-    this.#lastSend = this.#lastSend.then(send).catch(this.onSendError);
-    return this.#lastSend;
+    // A failed send does not stop the queue: the next ones fail as well.
+    this.#queueTail = this.#queueTail.then(send).catch(this.onSendError);
+    return this.#queueTail;
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
@@ -409,7 +413,7 @@ class Condition {
 
 /** An entry has at least this size: even a short one takes memory. */
 const MIN_ENTRY_SIZE = 128;
-/** Size of a batch. Larger ones would hardly be faster. */
+/** A batch of this size takes no more entries. Larger ones would hardly be faster. */
 const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
@@ -428,9 +432,9 @@ type Batch = {
   bytes: Uint8Array;
 };
 
-/** How far one receiver has come: `offset` is that of the entry it needs next. */
+/** What one receiver is sent: from the entry at `offset` on. */
 class Subscription {
-  stopOffset = Infinity; // A leaving client receives only the entries before this one.
+  stopOffset = Infinity; // A leaving client is sent only the entries before this one.
   constructor(readonly client: Client, public offset: number) {}
 }
 
@@ -438,37 +442,37 @@ class Subscription {
  * The log holds what was said, in one order for everybody. An entry has a number,
  * its offset, and each receiver has the offset of the entry that it needs next:
  *
- *                         Carol is slow     Alice and Bob have received all
+ *                         Carol is slow     Alice and Bob have been sent all
  *                             ↓                   ↓
  *     offset        3    4    5    6    7    8    9
  *                 (dropped)   ■    ■    ■    ■
  *                             ↑                   ↑
  *                           start                end
  *
- * An entry is dropped when everybody has received it. So a line is held once, however
- * many receivers still need it.
+ * An entry is dropped when it has been sent to everybody. So a line is held once,
+ * however many receivers still need it.
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
-  readonly updated = new Condition();
+  readonly changed = new Condition();
   start = 0;
   end = 0;
   size = 0; // of all its entries
   #entries: Entry[] = [];
   #sharedBatch?: Batch;
-  #isUpdateScheduled = false;
+  #isWakeScheduled = false;
 
   append(entry: Entry): void {
     this.#entries.push(entry);
     this.#changeSize(entry, sizeOf(entry));
     if (entry.sender) entry.sender.lastOwnOffset = this.end;
     this.end++;
-    this.#scheduleUpdate();
+    this.#scheduleDropAndWake();
   }
 
   /** Yields everything that is appended from now on, as bytes for one receiver. */
   subscribe(client: Client): AsyncGenerator<Uint8Array> {
-    // The generator itself starts only later, when the welcome has been sent.
+    // Its place is fixed now. The generator starts later, after the welcome.
     const subscription = new Subscription(client, this.end);
     this.subscriptions.set(client, subscription);
     return this.#batchesFor(subscription);
@@ -478,44 +482,45 @@ class Log {
     try {
       while (subscription.offset < subscription.stopOffset) {
         if (subscription.offset === this.end) {
-          await this.updated.wait();
+          await this.changed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
           yield bytes;
-          // The send loop asks for more, so these bytes have been written.
+          // This continues when the send loop asks for more, so after the write. If the
+          // write fails, `finally` comes next.
           subscription.offset = nextOffset;
-          this.#scheduleUpdate();
+          this.#scheduleDropAndWake();
         }
       }
     } finally {
-      // This is also reached if a write fails. Nobody waits for this receiver any more.
+      // From now on, nobody waits for this receiver.
       this.subscriptions.delete(subscription.client);
-      this.#scheduleUpdate();
+      this.#scheduleDropAndWake();
     }
   }
 
-  /** The client still receives the entries that exist now, but no others. */
+  /** The client is still sent the entries that exist now, but no others. */
   unsubscribe(client: Client): void {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
-    this.#scheduleUpdate(); // Its send loop has to see `stopOffset`.
+    this.#scheduleDropAndWake(); // Its send loop has to see `stopOffset`.
   }
 
-  /** Schedules one update, for when all input of this turn has been handled. */
-  async #scheduleUpdate(): Promise<void> {
-    if (this.#isUpdateScheduled) return;
-    this.#isUpdateScheduled = true;
+  /** Schedules `#dropAndWake`, for when all input of this turn has been handled. */
+  async #scheduleDropAndWake(): Promise<void> {
+    if (this.#isWakeScheduled) return;
+    this.#isWakeScheduled = true;
     await nextTurn();
-    this.#isUpdateScheduled = false;
-    this.#update();
+    this.#isWakeScheduled = false;
+    this.#dropAndWake();
   }
 
   /**
-   * Drops the entries that everybody has received. Then wakes the send loops that
+   * Drops the entries that have been sent to everybody. Then wakes the send loops that
    * wait for entries, and the senders that wait for receivers.
    */
-  #update(): void {
+  #dropAndWake(): void {
     let newStart = this.end;
     for (const { offset } of this.subscriptions.values()) {
       newStart = Math.min(newStart, offset);
@@ -523,7 +528,7 @@ class Log {
     const dropped = this.#entries.splice(0, newStart - this.start);
     for (const entry of dropped) this.#changeSize(entry, -sizeOf(entry));
     this.start = newStart;
-    this.updated.notifyAll();
+    this.changed.notifyAll();
   }
 
   #changeSize({ sender }: Entry, size: number): void {
@@ -534,7 +539,7 @@ class Log {
   /** Returns the next entries for one receiver. */
   #nextBatch(subscription: Subscription): Batch {
     const { client, offset, stopOffset } = subscription;
-    if (canShare(subscription)) return this.#shareBatch(client, offset);
+    if (canShare(subscription)) return this.#getSharedBatch(client, offset);
     const endOffset = Math.min(this.end, stopOffset);
     return this.#makeBatch(client, offset, endOffset);
   }
@@ -554,7 +559,8 @@ class Log {
    * Most receivers need the same bytes, so these are encoded only once: if Bob and
    * Carol both need entry 7 next, they get the same batch.
    */
-  #shareBatch(receiver: Client, offset: number): Batch {
+  #getSharedBatch(receiver: Client, offset: number): Batch {
+    // If the batch was made a moment ago, it lacks the newest entries: they come next.
     if (this.#sharedBatch?.offset !== offset) {
       this.#sharedBatch = this.#makeBatch(receiver, offset, this.end);
     }
@@ -562,14 +568,11 @@ class Log {
   }
 }
 
-/**
- * A receiver cannot share a batch if it has sent one of the next entries, or if it is
- * leaving, since it must not get the newest ones.
- */
+/** Whether a receiver needs exactly the bytes that most others need. */
 function canShare({ client, offset, stopOffset }: Subscription): boolean {
-  const hasOwnEntry = client.lastOwnOffset >= offset;
-  const isLeaving = stopOffset < Infinity;
-  return !hasOwnEntry && !isLeaving;
+  const hasOwnEntryAhead = client.lastOwnOffset >= offset;
+  const mustStopEarly = stopOffset < Infinity; // The shared batch may go further.
+  return !hasOwnEntryAhead && !mustStopEarly;
 }
 
 function sizeOf({ line }: Entry): number {
@@ -584,8 +587,11 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
-/** If the log is larger than this, each member may have an equal share of this size. */
-const SHARED_UNDELIVERED = 4 * 1024 * 1024;
+/**
+ * If the log is larger than this, each sender may have only an equal share of this
+ * undelivered: with 1,000 receivers, 4 KiB.
+ */
+const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
 const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
@@ -629,25 +635,27 @@ class FlowControl {
   }
 
   /**
-   * If a sender has too much undelivered, waits until all of it has been delivered. If
-   * this waited only until a little less was undelivered, the sender would have to stop
-   * again after each line. A sender is a receiver, too: whoever sends much must also
-   * read what others send.
+   * If a sender has too much undelivered, waits until all of it has been delivered.
+   * (If it continued just below the limit, its next line would be above it again.) A
+   * sender is a receiver, too: whoever sends much must also read what others send.
+   *
+   * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
+   * afterwards.
    */
   async waitForReceivers(sender: Client): Promise<void> {
     if (sender.undeliveredSize <= this.#maxUndelivered()) return;
     this.#waitingSenders.add(sender);
-    // If the sender leaves, it need not wait any more.
+    // It may be disconnected meanwhile, for example by a shutdown.
     while (sender.undeliveredSize > 0 && sender.state === "member") {
-      await this.#log.updated.wait();
+      await this.#log.changed.wait();
     }
     this.#waitingSenders.delete(sender);
   }
 
   #maxUndelivered(): number {
-    if (this.#log.size <= SHARED_UNDELIVERED) return MAX_UNDELIVERED;
+    if (this.#log.size <= CROWDED_LOG_SIZE) return MAX_UNDELIVERED;
     const receiverCount = this.#log.subscriptions.size;
-    return Math.min(MAX_UNDELIVERED, SHARED_UNDELIVERED / receiverCount);
+    return Math.min(MAX_UNDELIVERED, CROWDED_LOG_SIZE / receiverCount);
   }
 
   #checkReceivers(): void {
@@ -659,10 +667,12 @@ class FlowControl {
    * Closes stalled receivers. It counts checks, not time: if the server itself was
    * suspended for a while, no receiver is to blame.
    *
-   * Not handled: a receiver that accepts a little now and then can slow its senders
-   * down for as long as it likes. And if both programs run on the same machine, the
-   * kernel reports progress only about once per megabyte, so a slow receiver can look
-   * stalled.
+   * Not handled:
+   *
+   *   - A receiver that accepts a little now and then is never stalled. Its senders
+   *     wait for as long as it likes.
+   *   - On the same machine, the kernel reports progress only about once per megabyte.
+   *     So a slow receiver can look stalled.
    */
   #closeStalled(): void {
     const isSenderWaiting = this.#waitingSenders.size > 0;
@@ -695,7 +705,7 @@ class FlowControl {
 
 /** Connections that the kernel holds until they are accepted. */
 const BACKLOG = 4_096;
-/** Connections that are accepted before other work is done. */
+/** The most connections that are accepted before others are served. */
 const MAX_ACCEPTS_PER_TURN = 16;
 /** While this many connections are ending, no new one is accepted. */
 const MAX_LEAVING = 1_000;
@@ -756,7 +766,7 @@ export function startServer(
   };
 }
 
-// --------------------------------------------------------- the server's own output
+// --------------------------------------------------------- the console output
 
 /** How long the last lines may take to be printed when the server stops. */
 const PRINT_TIMEOUT_MS = 1_000;
@@ -924,14 +934,14 @@ async function run(args: string[]): Promise<void> {
   }
   output.print("⏳ Waiting for clients to connect...");
   const stopRequest = waitForStopSignal();
-  const shutDown = startServer(listener, {
+  const stopServer = startServer(listener, {
     maxClients,
     quiet,
     print: (line) => output.print(line),
     warn: (line) => warnings.print(line),
   });
   await stopRequest;
-  await shutDown();
+  await stopServer();
   output.print("🛑 Chat Server Stopped");
   const allPrinted = Promise.all([
     output.waitUntilPrinted(),

@@ -156,7 +156,7 @@ testProgram("readme: the limits are those of the program", async () => {
     stallTimeoutMs: "for N s while a sender waits",
     MAX_LOG_SIZE: "if the log holds more than N characters",
     MAX_UNDELIVERED: "senders with more than N undelivered",
-    SHARED_UNDELIVERED: "if the log holds over N)",
+    CROWDED_LOG_SIZE: "if the log holds over N)",
     MAX_LINES_PER_TURN: "clients after N lines in one turn",
     MAX_LEAVING: "while N connections are ending",
     DRAIN_TIMEOUT_MS: "has not received after N s",

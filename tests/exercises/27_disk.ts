@@ -48,7 +48,7 @@
  * rung is a `messages` table: read it at the start, and write each message into it.
  *
  * Begin in server.ts at `ServerOptions`. In `#say` there is something to keep, `#join`
- * is where somebody wants it, and `#update` of the log wakes the send loops.
+ * is where somebody wants it, and `#dropAndWake` of the log wakes the send loops.
  *
  * Hints:
  *

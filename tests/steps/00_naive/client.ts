@@ -1,6 +1,6 @@
 /**
- * The chat client, as plain as can be. It sends what you type, and shows what the
- * server sends. Type "quit" to leave.
+ * A minimal chat client. It sends what you type, and shows what the server sends. To
+ * leave, type "quit" or press Ctrl+D.
  *
  *     deno run --allow-net client.ts
  *     deno run --allow-net client.ts 127.0.0.1 8080
@@ -8,7 +8,7 @@
 
 const encoder = new TextEncoder();
 
-/** Shows what the server sends. We hope that a read is a line; it is not. */
+/** Shows what the server sends. We hope that each read returns exactly one line. */
 async function receive(conn: Deno.TcpConn): Promise<void> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4_096);
@@ -22,7 +22,10 @@ async function receive(conn: Deno.TcpConn): Promise<void> {
   Deno.exit(1);
 }
 
-/** Sends what you type. Here, too, we hope that a read is a line. */
+/**
+ * Sends what you type. We hope that each read returns one line. A terminal does that,
+ * but a pipe or a file does not.
+ */
 async function send(conn: Deno.TcpConn): Promise<void> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4_096);
@@ -33,7 +36,7 @@ async function send(conn: Deno.TcpConn): Promise<void> {
     if (line === "quit") break;
     await conn.write(encoder.encode(line + "\n"));
   }
-  // We hope that nothing is on its way to us any more.
+  // We exit at once. We hope that the server has nothing more for us.
   Deno.exit(0);
 }
 

@@ -1,16 +1,17 @@
 /**
- * The chat server, as plain as can be: what one person types, all others receive.
+ * A minimal chat server: what one person types, all others receive.
  *
  *     deno run --allow-net server.ts
  *     deno run --allow-net server.ts 8080
  *
- * On a good day it works: people type slowly, have different names, and leave
- * politely. A comment with "We hope" marks each place that needs a good day.
+ * It works while people type slowly, choose different names, and close their
+ * connections normally. A comment with "We hope" marks the main places that depend on
+ * this. There are more.
  */
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** Prints a line of the server's own output. */
+  /** Prints a line of the console output. */
   print: (line: string) => void;
 }
 
@@ -35,15 +36,16 @@ class Room {
   /** Serves one connection, from accept to close. */
   async serve(conn: Deno.TcpConn): Promise<void> {
     const client = { conn, name: "" };
-    // Whoever connects receives everything from now on. We hope that people give
-    // a name soon.
+    // The client receives messages before it has a name. We hope that people give a
+    // name soon.
     this.#clients.add(client);
     await this.#greet(client);
     const buffer = new Uint8Array(4_096);
     while (true) {
       const count = await conn.read(buffer);
       if (count === null) break;
-      // We hope that a read is a line. It is not: TCP carries bytes.
+      // We hope that each read returns exactly one line. TCP does not promise that: it
+      // carries bytes, and a read may return a part of a line, or several lines.
       const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
       if (client.name === "") {
         await this.#join(client, line);
@@ -51,7 +53,7 @@ class Room {
         await this.#say(client, line);
       }
     }
-    // We hope that people who have stopped sending have also stopped reading.
+    // The client sends no more. We hope that it does not want to receive more either.
     conn.close();
     this.#clients.delete(client);
     await this.#announce(`[SYSTEM] ${client.name} left the chat!`, client);
@@ -64,7 +66,7 @@ class Room {
     await this.#sendLine(client, `[SYSTEM] ${question}`);
   }
 
-  /** Gives a client its name. We hope that nobody else has it. */
+  /** Names a client, tells the others, and welcomes it. We hope that the name is new. */
   async #join(client: Client, line: string): Promise<void> {
     const { hostname, port } = client.conn.remoteAddr;
     const name = line || `User_${port}`;
@@ -90,7 +92,10 @@ class Room {
     this.options.print(`📊 ${this.#listUsers()}`);
   }
 
-  /** Sends a line to everybody but its sender. We hope that nobody is slow. */
+  /**
+   * Sends a line to everybody but one client, one after the other. We hope that nobody
+   * reads slowly: a write that waits makes the next receivers wait.
+   */
   async #broadcast(line: string, sender: Client): Promise<void> {
     for (const client of this.#clients) {
       if (client !== sender) await this.#sendLine(client, line);
@@ -102,7 +107,7 @@ class Room {
     return `Active users (${names.length}): ${names.join(", ")}`;
   }
 
-  /** Sends a line. We hope that `write` accepts the whole line at once. */
+  /** Sends a line. We hope that `write` sends all of it. It may send only a part. */
   async #sendLine(client: Client, line: string): Promise<void> {
     await client.conn.write(encoder.encode(line + "\n"));
   }
@@ -110,14 +115,15 @@ class Room {
 
 // -------------------------------------------------------- accepting connections
 
-/** Accepts connections until the listener is closed, then waits until all have left. */
+/** Accepts connections until the listener is closed. Then waits until all have ended. */
 async function acceptConnections(
   listener: Deno.TcpListener,
   room: Room,
 ): Promise<void> {
   const served: Promise<void>[] = [];
   for await (const conn of listener) {
-    // We hope that no connection breaks. If one does, its client stays in the room.
+    // We hope that no connection breaks. If one does, its client stays in the room, and
+    // nobody learns of the error.
     served.push(room.serve(conn).catch(() => {}));
   }
   await Promise.all(served);
