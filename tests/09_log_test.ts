@@ -1,20 +1,19 @@
 /**
  * Lesson 9: one log for all.
  *
- * If the server does not wait for a slow receiver, it has to keep the lines for it. With
- * one queue for each receiver, a line takes room in the queue of each slow receiver.
+ * A server that does not wait for slow receivers has to keep their lines. With one
+ * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues.
  *
- * A log keeps each line once. New entries are only added at its end. Each receiver has
- * an offset: the number of the entry that it needs next. All receivers get the lines in
- * the order of the log. An entry that everybody has received is dropped, and a newcomer
- * begins at the end of the log.
+ * A log keeps each line once, as an entry. New entries are only added at its end. Each
+ * receiver has an offset: the number of the entry that it needs next. So all receivers
+ * get the lines in the same order. An entry that no receiver needs any more is dropped.
+ * A newcomer begins at the end of the log.
  *
- * Kafka and Redis Streams keep messages in logs. Databases send a log of their changes
- * (the write-ahead log) to their replicas.
+ * Kafka and Redis Streams keep messages in logs, too. PostgreSQL sends its write-ahead
+ * log, a log of its changes, to its replicas.
  *
- * Some of these tests measure the memory that the server needs. Most use the network in
- * memory. A sleeper is a member that reads nothing until the test says so. In this
- * network, its buffer is small.
+ * Some of these tests measure the memory that the server needs. Most use the network of
+ * lesson 8, where the buffer of a sleeper is small.
  */
 
 import { assert } from "@std/assert";
@@ -31,12 +30,12 @@ import {
 } from "./helpers.ts";
 
 /**
- * Makes the server's writes to a person wait. The function that is returned makes them
- * fail, and all later ones. The server can still read from the person.
+ * Makes the server's writes to a person wait. Call the function that is returned to make
+ * them fail, and all later ones. The server can still read from the person.
  */
 function blockWritesTo(person: Person): () => void {
   const broken = Promise.withResolvers<never>();
-  broken.promise.catch(() => {}); // Perhaps no write waits for it.
+  broken.promise.catch(() => {}); // No error if no write waits for it.
   person.serverEnd.write = () => broken.promise;
   return () => broken.reject(new Deno.errors.BrokenPipe("EPIPE"));
 }
@@ -52,9 +51,9 @@ function memoryInUse(): number {
   return heapUsed + external;
 }
 
-/** The bytes that are left without garbage, and without what the server has printed. */
+/** Clears what the server has printed, collects garbage, and returns what is left. */
 async function memoryNeeded(server: TestServer): Promise<number> {
-  await turn(); // The server may drop lines at the end of a turn.
+  await turn(); // The server may drop lines in a later turn.
   await turn();
   server.printed.length = 0;
   collectGarbage();
@@ -74,7 +73,7 @@ class MemoryGrowth {
     maxBytes: number,
     complain: (bytes: number) => string,
   ): Promise<void> {
-    // Collecting garbage is slow. Mostly the memory is small enough even with it.
+    // Collecting garbage is slow, and rarely needed: mostly it is little even so.
     if (memoryInUse() - this.start <= maxBytes) return;
     const growth = await memoryNeeded(this.server) - this.start;
     assert(growth <= maxBytes, complain(growth));
@@ -85,9 +84,9 @@ const LINES_PER_SENDER = 1_000;
 const LINES_PER_BATCH = 50;
 
 /**
- * Fails if the lines that wait for sleepers need more memory than `maxCost` bytes each,
- * when all of them have been sent. The first sleepers are also the senders. Only bob
- * reads.
+ * The senders say 1,000 lines each, while the sleepers read nothing. Fails if the memory
+ * grows by more than `maxCost` bytes for each of these lines. The first sleepers are
+ * the senders. Only bob reads.
  */
 async function assertCost(
   maxCost: number,
@@ -126,11 +125,11 @@ Deno.test("log: a line that waits for 200 sleepers is kept only once", async () 
 });
 
 const FLOOD = messages(2_000);
-const MAX_GROWTH = 1_000_000; // bytes, half of the flood
+const MAX_GROWTH = 1_000_000; // bytes; FLOOD has about 2,000,000
 const complain = (bytes: number) =>
   `The memory should grow by at most ${MAX_GROWTH} bytes\nbut grew by ${bytes}`;
 
-/** Twenty people who have been asked for a name, and have not joined. */
+/** Connects twenty people. So their connections are no growth in what follows. */
 async function connectVisitors(server: TestServer): Promise<Person[]> {
   const visitors: Person[] = [];
   for (let n = 0; n < 20; n++) visitors.push(await server.connect());
@@ -143,7 +142,7 @@ async function connectVisitors(server: TestServer): Promise<Person[]> {
  */
 async function visit(visitors: Person[], carol: Person): Promise<void> {
   for (const visitor of visitors) {
-    await visitor.sends("", ...FLOOD.slice(0, 100)); // The empty line is its name.
+    await visitor.sends("", ...FLOOD.slice(0, 100)); // "" asks for the name User_PORT.
     await visitor.halfCloses();
     await carol.receivesUntil(announcements.left(`User_${visitor.port}`));
     visitor.closes();
@@ -157,29 +156,29 @@ Deno.test("log: a line is dropped when the last receiver that needed it has rece
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   await visit(visitors, carol);
-  // Now the log keeps the flood for the sleeper. It wakes up, and nobody says more.
+  // Now the log keeps the flood for the sleeper, who reads it. Nobody says more.
   const lastPort = visitors.at(-1)!.port;
   await sleeper.receivesUntil(announcements.left(`User_${lastPort}`));
   await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: when a connection breaks, the lines that waited only for it are dropped", async () => {
+Deno.test("log: when writes to a member fail, lines that waited only for it are dropped", async () => {
   await using server = new TestServer({ inMemory: true });
   const [carol, bob] = await server.joinAll("carol", "bob");
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   const breakWrites = blockWritesTo(bob);
   await visit(visitors, carol);
-  breakWrites(); // The server drops the lines, though nobody says more.
+  breakWrites(); // Now the server has to drop the lines. Nobody says more.
   await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: if no member can receive a line, it is dropped", async () => {
+Deno.test("log: if no member can be written to, lines are not kept", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const breakWrites = blockWritesTo(alice);
   breakWrites();
-  await alice.sends("x".repeat(1_001)); // The server cannot write its answer.
+  await alice.sends("x".repeat(1_001)); // The answer cannot be written.
   const memory = await MemoryGrowth.from(server);
   await alice.sends(...FLOOD);
   while (server.printed.length < FLOOD.length) await turn();
@@ -210,16 +209,16 @@ Deno.test("log: a newcomer that joins during a flood receives every line after i
     }
   };
   const flooding = flood();
-  const carol = await server.join("carol"); // Only the welcome has been received.
+  const carol = await server.join("carol"); // She reads only the welcome.
   await flooding;
   await alice.sends("the end");
-  const bobs = await bob.receivesUntil("alice: the end");
-  const carols = await carol.receivesUntil("alice: the end");
-  const joinedAt = bobs.indexOf(announcements.joined("carol"));
-  assertLines(carols, bobs.slice(joinedAt + 1), "carol");
+  const bobsLines = await bob.receivesUntil("alice: the end");
+  const carolsLines = await carol.receivesUntil("alice: the end");
+  const joinedAt = bobsLines.indexOf(announcements.joined("carol"));
+  assertLines(carolsLines, bobsLines.slice(joinedAt + 1), "carol");
 });
 
-Deno.test("log: a slow member that leaves receives what was said before it left, and no more", async () => {
+Deno.test("log: a slow member that half-closes receives what was said before it left, and no more", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", alice, bob);
