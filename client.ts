@@ -75,7 +75,7 @@ export interface ChatOptions {
   answerTimeoutMs?: number;
   /**
    * Milliseconds that the server may be silent while it has to accept a message, or to
-   * end the connection after the user has left.
+   * end the connection after a member has left.
    */
   sendTimeoutMs?: number;
 }
@@ -121,9 +121,13 @@ export function chat(
 }
 
 /**
- * A conversation. Until a name is accepted, each line that the user types is a name.
- * From then on the user is a member, and each line is a message. The user leaves
- * when the input ends, or with "quit". Then the server ends the connection.
+ * A conversation, step by step:
+ *
+ *     naming     Each line that the user types is a name, and the server answers it.
+ *        ↓       (a name was accepted)
+ *     member     Each line is a message. The server answers only if one is refused.
+ *        ↓       (the input ends, or the user types "quit")
+ *     leaving    Everything has been sent. The server ends the connection.
  */
 class Conversation {
   #isMember = false;
@@ -220,7 +224,9 @@ class Conversation {
   }
 
   async #sendLine(line: string): Promise<void> {
-    const bytes = encoder.encode(sanitize(line) + "\n");
+    // What may have been cut stays too long, so that the server refuses it as a name.
+    const text = mayHaveBeenCut(line) ? line : sanitize(line);
+    const bytes = encoder.encode(text + "\n");
     let sent = 0;
     while (sent < bytes.length) {
       sent += await this.conn.write(bytes.subarray(sent)); // maybe not all
@@ -394,7 +400,7 @@ class Terminal implements Output {
   #wantsToLeave = false;
   #lineBeingSent?: string;
   readonly #waitingLines: string[] = [];
-  #wakeUp = Promise.withResolvers<void>();
+  #inputChanged = Promise.withResolvers<void>();
   // readline edits the line that is being typed. It listens to this stream, and
   // `#handleKey` decides which keys it gets.
   readonly #fakeKeyboard = new PassThrough();
@@ -463,12 +469,12 @@ class Terminal implements Output {
     // A person who types "quit" when asked for a name wants to leave, too.
     if (QUIT.test(line)) return this.#leave();
     this.#waitingLines.push(line);
-    this.#wakeUp.resolve();
+    this.#inputChanged.resolve();
   }
 
   #leave(): void {
     this.#wantsToLeave = true;
-    this.#wakeUp.resolve();
+    this.#inputChanged.resolve();
   }
 
   /**
@@ -481,8 +487,8 @@ class Terminal implements Output {
       if (this.#lineBeingSent !== undefined) {
         yield this.#lineBeingSent;
       } else if (!this.#wantsToLeave) {
-        await this.#wakeUp.promise;
-        this.#wakeUp = Promise.withResolvers();
+        await this.#inputChanged.promise;
+        this.#inputChanged = Promise.withResolvers();
       } else {
         return;
       }

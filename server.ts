@@ -13,7 +13,8 @@
  *
  *     1. The bytes 48 69 0a arrive. Alice's receive loop gets the line "Hi".
  *     2. The room appends "alice: Hi" to the log, as entry 7.
- *     3. When all input of this turn has been handled, the log wakes the send loops.
+ *     3. When all input of this turn has been handled, the log flushes: the send
+ *        loops continue.
  *     4. Bob's and Carol's send loops write "alice: Hi\n". Alice's skips her own entry.
  *     5. When entry 7 has been sent to everybody, the log drops it.
  *
@@ -402,7 +403,7 @@ class Condition {
     return this.#next.promise;
   }
 
-  /** Wakes everybody who waits. */
+  /** Lets everybody who waits continue. */
   notifyAll(): void {
     this.#next.resolve();
     this.#next = Promise.withResolvers();
@@ -460,14 +461,14 @@ class Log {
   size = 0; // of all its entries
   #entries: Entry[] = [];
   #sharedBatch?: Batch;
-  #isWakeScheduled = false;
+  #isFlushScheduled = false;
 
   append(entry: Entry): void {
     this.#entries.push(entry);
     this.#changeSize(entry, sizeOf(entry));
     if (entry.sender) entry.sender.lastOwnOffset = this.end;
     this.end++;
-    this.#scheduleDropAndWake();
+    this.#scheduleFlush();
   }
 
   /** Yields everything that is appended from now on, as bytes for one receiver. */
@@ -489,13 +490,13 @@ class Log {
           // This continues when the send loop asks for more, so after the write. If the
           // write fails, `finally` comes next.
           subscription.offset = nextOffset;
-          this.#scheduleDropAndWake();
+          this.#scheduleFlush();
         }
       }
     } finally {
       // From now on, nobody waits for this receiver.
       this.subscriptions.delete(subscription.client);
-      this.#scheduleDropAndWake();
+      this.#scheduleFlush();
     }
   }
 
@@ -504,23 +505,24 @@ class Log {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
-    this.#scheduleDropAndWake(); // Its send loop has to see `stopOffset`.
+    this.#scheduleFlush(); // Its send loop has to see `stopOffset`.
   }
 
-  /** Schedules `#dropAndWake`, for when all input of this turn has been handled. */
-  async #scheduleDropAndWake(): Promise<void> {
-    if (this.#isWakeScheduled) return;
-    this.#isWakeScheduled = true;
+  /** Schedules one flush, for when all input of this turn has been handled. */
+  async #scheduleFlush(): Promise<void> {
+    if (this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
     await nextTurn();
-    this.#isWakeScheduled = false;
-    this.#dropAndWake();
+    this.#isFlushScheduled = false;
+    this.#flush();
   }
 
   /**
-   * Drops the entries that have been sent to everybody. Then wakes the send loops that
-   * wait for entries, and the senders that wait for receivers.
+   * Lets everything that was appended in this turn leave together: the send loops that
+   * wait for entries continue, and the senders that wait for receivers. Before that, the
+   * entries are dropped that have been sent to everybody.
    */
-  #dropAndWake(): void {
+  #flush(): void {
     let newStart = this.end;
     for (const { offset } of this.subscriptions.values()) {
       newStart = Math.min(newStart, offset);

@@ -626,6 +626,18 @@ Deno.test("filter: what is sent, and measured, are the characters that the serve
   );
 });
 
+Deno.test("filter: a name that may have been cut does not become a short one", async () => {
+  const chat = await TestChat.start();
+  const longName = "a" + "\x00".repeat(4_095);
+  chat.types(longName);
+  await chat.serverReceives(longName);
+  chat.server.closes();
+  await beforeIdle(
+    chat.ending,
+    "The conversation goes on although the server ended",
+  );
+});
+
 testProgram(
   "filter: with --name all lines are messages, and one that is too long is said on stderr",
   async () => {

@@ -48,11 +48,11 @@
  * rung is a `messages` table: read it at the start, and write each message into it.
  *
  * Begin in server.ts at `ServerOptions`. In `#say` there is something to keep, `#join`
- * is where somebody wants it, and `#dropAndWake` of the log wakes the send loops.
+ * is where somebody wants it, and `#flush` of the log lets the send loops continue.
  *
  * Hints:
  *
- *   - The send loops are woken at the end of a turn. But one that has just finished a
+ *   - The send loops continue at the end of a turn. But one that has just finished a
  *     write takes new entries at once. How can an entry wait until it is saved?
  *   - `BEGIN IMMEDIATE` asks for the right to write at once, and `COMMIT` ends the
  *     transaction. After an error, `isTransaction` says whether a `ROLLBACK` is needed.
