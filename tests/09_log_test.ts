@@ -214,8 +214,8 @@ Deno.test("log: a newcomer that joins during a flood receives every line after i
   await alice.sends("the end");
   const bobsLines = await bob.receivesUntil("alice: the end");
   const carolsLines = await carol.receivesUntil("alice: the end");
-  const joinedAt = bobsLines.indexOf(announcements.joined("carol"));
-  assertLines(carolsLines, bobsLines.slice(joinedAt + 1), "carol");
+  const joinIndex = bobsLines.indexOf(announcements.joined("carol"));
+  assertLines(carolsLines, bobsLines.slice(joinIndex + 1), "carol");
 });
 
 Deno.test("log: a slow member that half-closes receives what was said before it left, and no more", async () => {

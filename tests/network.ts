@@ -389,7 +389,7 @@ class Stream {
   }
 
   /**
-   * Moves bytes into the buffer, and returns their number. Linux wakes a sender
+   * Moves bytes into the buffer, and returns their number. Linux notifies a sender
    * that waits when a third of its buffer is free, not at each byte.
    */
   take(buffer: Uint8Array): number {
