@@ -628,7 +628,8 @@ class FlowControl {
     closeClient: (client: Client) => void,
   ) {
     this.#log = log;
-    this.#maxChecks = Math.ceil(stallTimeoutMs / STALL_CHECK_INTERVAL_MS);
+    const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
+    this.#maxChecks = Math.ceil(0.95 * checks); // Timers are a little late.
     this.#closeClient = closeClient;
     this.#timer = setInterval(
       () => this.#checkReceivers(),
