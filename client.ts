@@ -14,6 +14,9 @@
  * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
  * presses, and shows each line that comes in above the line that is being typed.
  *
+ * For a first reading: `Conversation` is all that the network needs. `Terminal` and
+ * `Screen` are there for a person who types while lines come in. They can wait.
+ *
  * Only `main` exits. `run`, `chat`, `runInPipe` and `runAtTerminal` return how they have
  * ended, or throw an error.
  */

@@ -300,6 +300,8 @@ export function parseRefusal(line: string): string | undefined {
 
 // --------------------------------------------------------- fairness and limits
 
+// This part can be skipped at first: it protects against those who send too much.
+
 /** The most lines of one connection that are handled in one turn. */
 const MAX_LINES_PER_TURN = 1_024;
 /** After a chunk of this many UTF-16 units, or more, a connection has to queue. */

@@ -22,6 +22,9 @@
  * she needs next. Nobody else waits, unless Alice sends much more than Carol can
  * receive. Then Alice's receive loop waits, too: that is back-pressure.
  *
+ * For a first reading: `Room` is the story, and `Client` and `Log` are how it works.
+ * `FlowControl`, and what comes after it, protect the chat. They can wait.
+ *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. In one turn, the event loop runs
  * everything that can continue. Then it looks for new input.
@@ -558,8 +561,9 @@ class Log {
   }
 
   /**
-   * Most receivers need the same bytes, so these are encoded only once: if Bob and
-   * Carol both need entry 7 next, they get the same batch.
+   * An optimization, which can be skipped at first: most receivers need the same bytes,
+   * so these are encoded only once. If Bob and Carol both need entry 7 next, they get
+   * the same batch.
    */
   #getSharedBatch(receiver: Client, offset: number): Batch {
     // If the batch was made a moment ago, it lacks the newest entries: they come next.
@@ -590,8 +594,8 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * If the log is larger than this, each sender may have only an equal share of this
- * undelivered: with 1,000 receivers, 4 KiB.
+ * Only in a crowd: if the log is larger than this, each sender may have only an equal
+ * share of this undelivered. With 1,000 receivers, that is 4 KiB.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
