@@ -481,8 +481,8 @@ class Terminal implements Output {
   }
 
   /**
-   * Yields the lines to send. `yield` continues when the next line is requested, so
-   * when this one has been sent.
+   * Yields the lines to send. `yield` continues when the next line is requested, that
+   * is, when this one has been sent.
    */
   async *linesToSend(): AsyncGenerator<string> {
     while (true) {
@@ -514,7 +514,7 @@ class Terminal implements Output {
     this.#screen.print(HINT);
   }
 
-  /** The lines after the name were typed as messages. None must be sent as a name. */
+  /** The lines after the name were typed as messages. They must not become names. */
   onRefusal(): void {
     this.#dropWaitingLines();
   }
@@ -538,7 +538,7 @@ class Terminal implements Output {
 }
 
 const CTRL_D = "\x04";
-/** At least so many printable characters that arrive together are a paste. */
+/** A run of at least this many printable characters that arrive together is a paste. */
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** ESC, perhaps [ or O, parameters, and a last character. Arrow up sends ESC [ A */

@@ -335,7 +335,7 @@ async function* splitIntoTurns(
   }
 }
 
-/** One of so many waits in the queue uses a timer instead of `nextTurn`. */
+/** Every eighth wait in the queue uses a timer instead of `nextTurn`. */
 const WAITS_PER_TIMER = 8;
 let queueTail: Promise<void> = Promise.resolve();
 let waitCount = 0;

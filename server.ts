@@ -27,7 +27,7 @@
  *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. In one turn, the event loop runs
- * everything that can continue. Then it looks for new input.
+ * everything that can continue. Then it can look for new input.
  *
  * The terms:
  *
@@ -204,7 +204,7 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
-    // It subscribes after its own join was announced, and so does not receive that.
+    // Its own join was announced before it subscribes, so it does not receive that.
     client.sendBatches(this.#log.subscribe(client));
   }
 
@@ -446,7 +446,7 @@ class Subscription {
  * The log holds what was said, in one order for everybody. An entry has a number,
  * its offset, and each receiver has the offset of the entry that it needs next:
  *
- *                         Carol is slow     Alice and Bob have been sent all
+ *                         Carol is slow     Alice and Bob are up to date
  *                             ↓                   ↓
  *     offset        3    4    5    6    7    8    9
  *                 (dropped)   ■    ■    ■    ■
@@ -503,7 +503,7 @@ class Log {
     }
   }
 
-  /** The client is still sent the entries that exist now, but no others. */
+  /** The client will be sent the entries that exist now, but no others. */
   unsubscribe(client: Client): void {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
@@ -521,9 +521,9 @@ class Log {
   }
 
   /**
-   * Lets everything that was appended in this turn leave together: the send loops that
-   * wait for entries continue, and the senders that wait for receivers. Before that, the
-   * entries are dropped that have been sent to everybody.
+   * Drops the entries that have been sent to everybody. Then everything that was appended
+   * in this turn leaves together: the send loops that wait for entries continue, and so
+   * do the senders that wait for receivers.
    */
   #flush(): void {
     let newStart = this.end;
@@ -566,7 +566,8 @@ class Log {
    * the same batch.
    */
   #getSharedBatch(receiver: Client, offset: number): Batch {
-    // If the batch was made a moment ago, it lacks the newest entries: they come next.
+    // A batch that was made a moment ago lacks the newest entries. The receiver gets them
+    // with its next batch.
     if (this.#sharedBatch?.offset !== offset) {
       this.#sharedBatch = this.#makeBatch(receiver, offset, this.end);
     }
@@ -594,8 +595,8 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * Only in a crowd: if the log is larger than this, each sender may have only an equal
- * share of this undelivered. With 1,000 receivers, that is 4 KiB.
+ * Only in a crowd: if the log is larger than this, the senders share this amount equally.
+ * With 1,000 receivers, each sender may have 4 KiB undelivered.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
@@ -633,7 +634,8 @@ class FlowControl {
   ) {
     this.#log = log;
     const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
-    this.#maxChecks = Math.ceil(0.95 * checks); // Timers are a little late.
+    // Timers are a little late, so fewer checks come close to the timeout.
+    this.#maxChecks = Math.max(1, Math.ceil(0.95 * checks));
     this.#closeClient = closeClient;
     this.#timer = setInterval(
       () => this.#checkReceivers(),
@@ -777,7 +779,7 @@ export function startServer(
 
 /** How long the last lines may take to be printed when the server stops. */
 const PRINT_TIMEOUT_MS = 1_000;
-/** Lines that wait to be printed. If there are more, they are lost, but counted. */
+/** The most lines that wait to be printed. Further lines are lost, but counted. */
 const MAX_UNPRINTED_LINES = 16 * 1024;
 
 /**
