@@ -135,7 +135,7 @@ export function chat(
 class Conversation {
   #isMember = false;
   #hasSentAll = false; // Now only the end of the connection is awaited.
-  #nameAnswer = Promise.withResolvers<void>(); // `#receive` resolves it for `#sendName`.
+  #nameAnswered = Promise.withResolvers<void>(); // `#receive` resolves it for `#sendName`.
   readonly #ending = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() =>
     this.#endWith(1, SERVER_SILENT)
@@ -200,9 +200,9 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#nameAnswer = Promise.withResolvers();
+    this.#nameAnswered = Promise.withResolvers();
     await this.#sendLine(line);
-    await this.#nameAnswer.promise;
+    await this.#nameAnswered.promise;
   }
 
   /** If a line from the server is the answer to a name, acts on it. */
@@ -212,18 +212,19 @@ class Conversation {
     if (isWelcome(line)) {
       this.#isMember = true;
       output.onJoin?.();
-      this.#nameAnswer.resolve();
+      this.#nameAnswered.resolve();
     } else if (refusal && canTryAgain) {
       output.onRefusal?.();
-      this.#nameAnswer.resolve(); // Now `#send` takes the next line.
+      this.#nameAnswered.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       this.#endWith(1, `Cannot join: ${refusal} Choose another name.`);
     }
   }
 
   async #sendMessage(line: string): Promise<void> {
-    if (isTooLong(line)) this.options.output.showNotice(MESSAGE_TOO_LONG);
-    else await this.#sendLine(line);
+    if (isMessageTooLong(line)) {
+      this.options.output.showNotice(MESSAGE_TOO_LONG);
+    } else await this.#sendLine(line);
   }
 
   async #sendLine(line: string): Promise<void> {
@@ -246,7 +247,7 @@ class Conversation {
   }
 }
 
-function isTooLong(message: string): boolean {
+function isMessageTooLong(message: string): boolean {
   return mayHaveBeenCut(message) ||
     isLongerThan(sanitize(message), MAX_MESSAGE_CHARS);
 }
@@ -297,15 +298,15 @@ class SilenceDetector {
   }
 }
 
-const ESC = "\\x1b";
+const ESC_PATTERN = "\\x1b";
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
-const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
+const CONTROL_SEQUENCE = `(?:${ESC_PATTERN}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 /** The title of the window and more, up to BEL. Example: ESC ] 0 ; t i t l e BEL */
 const CONTROL_STRING =
-  `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC}]*[\\x07\\x9c]?`;
+  `(?:${ESC_PATTERN}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC_PATTERN}]*[\\x07\\x9c]?`;
 /** All others. Example: ESC c. Also ESC \, which may end a control string. */
-const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
+const SHORT_SEQUENCE = `${ESC_PATTERN}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
   [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
   "g",
@@ -457,7 +458,7 @@ class Terminal implements Output {
     // On Ctrl+D, readline would close itself, but it still has to draw what comes in.
     if (key === CTRL_D && line === "") return this.#leave();
     const isEnter = key === "\r" || key === "\n";
-    if (isEnter && this.#isMember && isTooLong(line)) {
+    if (isEnter && this.#isMember && isMessageTooLong(line)) {
       return this.showNotice(MESSAGE_TOO_LONG); // The user can shorten the line.
     }
     setReadlineRow(this.#readline);
@@ -542,7 +543,7 @@ const CTRL_D = "\x04";
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** ESC, perhaps [ or O, parameters, and a last character. Arrow up sends ESC [ A */
-const KEY_SEQUENCE = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
+const KEY_SEQUENCE = `${ESC_PATTERN}[\\[O]?[0-?]{0,8}[^]?`;
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
 /** The most bytes that are read with one call from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;

@@ -42,88 +42,6 @@ export function formatAddress(hostname: string, port: number): string {
   return `${host}:${port}`;
 }
 
-// --------------------------------------------------------------------- framing
-
-/** Anything that bytes can be read from: a connection, stdin, a test's array. */
-export type Source = Pick<Deno.Conn, "read">;
-
-/**
- * Framing: splits a stream of bytes into lines.
- *
- * TCP carries bytes, not messages. One read may return half a line or fifty lines,
- * and it may end in the middle of a character. The stages below turn whatever
- * arrives into whole lines.
- *
- * A stage asks for its next chunk only when the next stage has room for it. So while
- * nobody takes the lines, the socket is not read, its buffer fills up, and TCP makes
- * the sender wait. That is back-pressure.
- *
- * A line ends with `\n` or `\r\n`, and the last one with the end of the input. A
- * broken connection counts as the end of the input: what arrived before is kept.
- *
- * @throws if reading fails for another reason, for example if stdin is a directory.
- */
-export function readLines(source: Source): ReadableStream<string> {
-  const chunks = readChunks(source); // stage 1: decodes bytes
-  const parts = splitIntoTurns(chunks); // stage 2: shares the thread fairly
-  const boundedParts = cutLongLines(parts); // stage 3: limits the length of a line
-  const stream = ReadableStream.from(boundedParts);
-  return stream.pipeThrough(new TextLineStream()); // stage 4: splits text into lines
-}
-
-/** Size in bytes of the buffer for a connection that sends little. */
-const IDLE_BUFFER_SIZE = 512;
-/** Size in bytes of the buffer for a connection that has filled the small one. */
-const BUSY_BUFFER_SIZE = 64 * 1024;
-
-/** Stage 1: reads bytes as they arrive and decodes them. Invalid bytes become U+FFFD. */
-async function* readChunks(source: Source): AsyncGenerator<string> {
-  // The decoder keeps the first bytes of a character until the others arrive.
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  let buffer = new Uint8Array(IDLE_BUFFER_SIZE);
-  while (true) {
-    const count = await source.read(buffer).catch(endIfBroken);
-    if (count === null) break; // the end of the input
-    yield decoder.decode(buffer.subarray(0, count), { stream: true });
-    const isBusy = count >= IDLE_BUFFER_SIZE;
-    const size = isBusy ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
-    if (size !== buffer.length) buffer = new Uint8Array(size);
-  }
-  yield decoder.decode();
-}
-
-/** A broken connection is the end of the input. Any other error is passed on. */
-function endIfBroken(error: unknown): null {
-  if (isConnectionError(error)) return null;
-  throw error;
-}
-
-/**
- * Whether an error says that a connection is broken or closed, which every network
- * program must expect. Any other error is a bug, or concerns a file.
- */
-export function isConnectionError(error: unknown): boolean {
-  return CONNECTION_ERRORS.some((type) => error instanceof type) ||
-    CONNECTION_ERROR_CODES.includes((error as { code?: string }).code ?? "");
-}
-
-const CONNECTION_ERRORS = [
-  Deno.errors.BadResource, // we have closed it
-  Deno.errors.BrokenPipe, // the peer has closed it, and we write
-  Deno.errors.ConnectionAborted,
-  Deno.errors.ConnectionReset, // the peer sent an RST
-  Deno.errors.Interrupted, // we have closed it during a read or a write
-  Deno.errors.NetworkUnreachable,
-  Deno.errors.NotConnected,
-  Deno.errors.TimedOut, // the peer's machine does not answer
-];
-
-/** Errors that have no class in Deno. */
-const CONNECTION_ERROR_CODES = [
-  "EHOSTUNREACH", // there is no route to the peer any more
-  "EINVAL", // macOS: an option of a socket is set after an RST
-];
-
 // ---------------------------------------------------------------- registration
 
 /** The most characters (Unicode code points) in a name. A longer name is refused. */
@@ -298,6 +216,88 @@ export function parseRefusal(line: string): string | undefined {
   return /^\[SYSTEM\] (.+) Enter another name:$/.exec(line)?.[1];
 }
 
+// --------------------------------------------------------------------- framing
+
+/** Anything that bytes can be read from: a connection, stdin, a test's array. */
+export type Source = Pick<Deno.Conn, "read">;
+
+/**
+ * Framing: splits a stream of bytes into lines.
+ *
+ * TCP carries bytes, not messages. One read may return half a line or fifty lines,
+ * and it may end in the middle of a character. The stages below turn whatever
+ * arrives into whole lines.
+ *
+ * A stage asks for its next chunk only when the next stage has room for it. So while
+ * nobody takes the lines, the socket is not read, its buffer fills up, and TCP makes
+ * the sender wait. That is back-pressure.
+ *
+ * A line ends with `\n` or `\r\n`, and the last one with the end of the input. A
+ * broken connection counts as the end of the input: what arrived before is kept.
+ *
+ * @throws if reading fails for another reason, for example if stdin is a directory.
+ */
+export function readLines(source: Source): ReadableStream<string> {
+  const chunks = readChunks(source); // stage 1: decodes bytes
+  const parts = takeTurns(chunks); // stage 2: shares the thread fairly
+  const boundedParts = cutLongLines(parts); // stage 3: limits the length of a line
+  const stream = ReadableStream.from(boundedParts);
+  return stream.pipeThrough(new TextLineStream()); // stage 4: splits text into lines
+}
+
+/** Size in bytes of the buffer for a connection that sends little. */
+const IDLE_BUFFER_SIZE = 512;
+/** Size in bytes of the buffer for a connection that has filled the small one. */
+const BUSY_BUFFER_SIZE = 64 * 1024;
+
+/** Stage 1: reads bytes as they arrive and decodes them. Invalid bytes become U+FFFD. */
+async function* readChunks(source: Source): AsyncGenerator<string> {
+  // The decoder keeps the first bytes of a character until the others arrive.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let buffer = new Uint8Array(IDLE_BUFFER_SIZE);
+  while (true) {
+    const count = await source.read(buffer).catch(endIfBroken);
+    if (count === null) break; // the end of the input
+    yield decoder.decode(buffer.subarray(0, count), { stream: true });
+    const isBusy = count >= IDLE_BUFFER_SIZE;
+    const size = isBusy ? BUSY_BUFFER_SIZE : IDLE_BUFFER_SIZE;
+    if (size !== buffer.length) buffer = new Uint8Array(size);
+  }
+  yield decoder.decode();
+}
+
+/** A broken connection is the end of the input. Any other error is passed on. */
+function endIfBroken(error: unknown): null {
+  if (isConnectionError(error)) return null;
+  throw error;
+}
+
+/**
+ * Whether an error says that a connection is broken or closed, which every network
+ * program must expect. Any other error is a bug, or concerns a file.
+ */
+export function isConnectionError(error: unknown): boolean {
+  return CONNECTION_ERRORS.some((type) => error instanceof type) ||
+    CONNECTION_ERROR_CODES.includes((error as { code?: string }).code ?? "");
+}
+
+const CONNECTION_ERRORS = [
+  Deno.errors.BadResource, // we have closed it
+  Deno.errors.BrokenPipe, // the peer has closed it, and we write
+  Deno.errors.ConnectionAborted,
+  Deno.errors.ConnectionReset, // the peer sent an RST
+  Deno.errors.Interrupted, // we have closed it during a read or a write
+  Deno.errors.NetworkUnreachable,
+  Deno.errors.NotConnected,
+  Deno.errors.TimedOut, // the peer's machine does not answer
+];
+
+/** Errors that have no class in Deno. */
+const CONNECTION_ERROR_CODES = [
+  "EHOSTUNREACH", // there is no route to the peer any more
+  "EINVAL", // macOS: an option of a socket is set after an RST
+];
+
 // --------------------------------------------------------- fairness and limits
 
 // This part can be skipped at first: it protects against those who send too much.
@@ -322,7 +322,7 @@ const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
  *
  * The client needs this as well: it must look at the keyboard while lines come in.
  */
-async function* splitIntoTurns(
+async function* takeTurns(
   chunks: AsyncIterable<string>,
 ): AsyncGenerator<string> {
   for await (const chunk of chunks) {
@@ -337,7 +337,7 @@ async function* splitIntoTurns(
 
 /** Every eighth wait in the queue uses a timer instead of `nextTurn`. */
 const WAITS_PER_TIMER = 8;
-let queueTail: Promise<void> = Promise.resolve();
+let queueEnd: Promise<void> = Promise.resolve();
 let waitCount = 0;
 
 /** Waits in the queue. In each turn of the event loop, one connection leaves it. */
@@ -346,8 +346,8 @@ function waitInQueue(): Promise<void> {
   // turns. After a timer, it looks immediately.
   waitCount++;
   const isTimerDue = waitCount % WAITS_PER_TIMER === 0;
-  queueTail = queueTail.then(() => isTimerDue ? sleep(0) : nextTurn());
-  return queueTail;
+  queueEnd = queueEnd.then(() => isTimerDue ? sleep(0) : nextTurn());
+  return queueEnd;
 }
 
 /** A line with this many UTF-16 units, or more, may have been cut. */

@@ -468,7 +468,7 @@ class Log {
 
   append(entry: Entry): void {
     this.#entries.push(entry);
-    this.#changeSize(entry, sizeOf(entry));
+    this.#adjustSizes(entry, sizeOf(entry));
     if (entry.sender) entry.sender.lastOwnOffset = this.end;
     this.end++;
     this.#scheduleFlush();
@@ -531,12 +531,12 @@ class Log {
       newStart = Math.min(newStart, offset);
     }
     const dropped = this.#entries.splice(0, newStart - this.start);
-    for (const entry of dropped) this.#changeSize(entry, -sizeOf(entry));
+    for (const entry of dropped) this.#adjustSizes(entry, -sizeOf(entry));
     this.start = newStart;
     this.changed.notifyAll();
   }
 
-  #changeSize({ sender }: Entry, size: number): void {
+  #adjustSizes({ sender }: Entry, size: number): void {
     this.size += size;
     if (sender) sender.undeliveredSize += size;
   }
@@ -652,7 +652,7 @@ class FlowControl {
    * afterwards.
    */
   async waitForReceivers(sender: Client): Promise<void> {
-    if (sender.undeliveredSize <= this.#maxUndelivered()) return;
+    if (sender.undeliveredSize <= this.#undeliveredLimit()) return;
     this.#waitingSenders.add(sender);
     // It may be disconnected meanwhile, for example by a shutdown.
     while (sender.undeliveredSize > 0 && sender.state === "member") {
@@ -661,7 +661,7 @@ class FlowControl {
     this.#waitingSenders.delete(sender);
   }
 
-  #maxUndelivered(): number {
+  #undeliveredLimit(): number {
     if (this.#log.size <= CROWDED_LOG_SIZE) return MAX_UNDELIVERED;
     const receiverCount = this.#log.subscriptions.size;
     return Math.min(MAX_UNDELIVERED, CROWDED_LOG_SIZE / receiverCount);
@@ -735,9 +735,9 @@ async function acceptConnections(
   room: Room,
 ): Promise<void> {
   let nextWarningAt = 0;
-  for (let attempt = 1;; attempt++) {
+  for (let acceptCount = 1;; acceptCount++) {
     // If connections are queued, `accept` resolves at once, and nobody else is served.
-    if (attempt % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
+    if (acceptCount % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
     while (room.countClients("leaving") >= MAX_LEAVING) {
       await sleep(ACCEPT_RETRY_MS);
     }
