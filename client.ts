@@ -7,8 +7,8 @@
  *
  * A conversation has two pipelines, one for each direction of the connection:
  *
- *     out    typed lines → Conversation.#send → socket
- *     in     socket → lines → safe lines → Conversation.#receive → output
+ *     out    typed lines → socket                    (`Conversation.#send`)
+ *     in     socket → lines → safe lines → output    (`Conversation.#receive`)
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
@@ -58,7 +58,7 @@ export interface Ending {
 export interface Output {
   /** Shows a line from the server. The next line is read when this has finished. */
   show(line: string): void | Promise<void>;
-  /** Shows a sentence of the client itself. */
+  /** Shows a sentence from the client itself. */
   showNotice(sentence: string): void;
   /** The server has accepted a name: now the user is a member. */
   onJoin?(): void;
@@ -87,7 +87,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
 /** It is long, because a server makes a member wait while receivers are slow. */
 const SEND_TIMEOUT_MS = 60_000;
 
-/** A member types this to leave. In a pipe, before joining, it is a name. */
+/** A member types this to leave. */
 const QUIT = /^\s*\/?quit\s*$/;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
@@ -131,11 +131,12 @@ export function chat(
  *     member     Each line is a message. The server answers only if one is refused.
  *        ↓       (the input ends, or the user types "quit")
  *     leaving    Everything has been sent. The server ends the connection.
+ *
+ * If the input ends before a name was accepted, "leaving" follows "naming".
  */
 class Conversation {
-  #isMember = false;
-  #hasSentAll = false; // Now only the end of the connection is awaited.
-  #nameAnswered = Promise.withResolvers<void>(); // `#receive` resolves it for `#sendName`.
+  #state: "naming" | "member" | "leaving" = "naming";
+  #nameAnswered = Promise.withResolvers<void>(); // `#receive` resolves it.
   readonly #ending = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() =>
     this.#endWith(1, SERVER_SILENT)
@@ -167,30 +168,32 @@ class Conversation {
       this.#silence.pause(); // If our output is slow, the server is not to blame.
       await this.options.output.show(line);
       this.#silence.resume();
-      if (!this.#isMember) this.#handleAnswer(line);
+      if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
     // A user who has left expects this end. Otherwise the server may have said why.
-    if (this.#hasSentAll) this.#endWith(0);
+    if (this.#state === "leaving") this.#endWith(0);
     else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
     else this.#endWith(1, SERVER_GONE);
   }
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    // `break` must not cancel the input: that would wait for a read of stdin, which
-    // cannot be interrupted.
+    // `break` would cancel the input, and that waits for the read of stdin that has begun.
+    // Such a read cannot be interrupted.
     const lines = this.options.input.values({ preventCancel: true });
     try {
       for await (const line of lines) {
-        if (this.#isMember && QUIT.test(line)) break;
+        const isMember = this.#state === "member";
+        if (isMember && QUIT.test(line)) break;
         this.#silence.setLimit(this.#timeoutMs);
-        if (this.#isMember) await this.#sendMessage(line);
+        if (isMember) await this.#sendMessage(line);
         else await this.#sendName(line);
         this.#silence.removeLimit();
       }
+      // The limit depends on the state so far.
       this.#silence.setLimit(this.#timeoutMs);
-      this.#hasSentAll = true;
+      this.#state = "leaving";
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -210,7 +213,7 @@ class Conversation {
     const { output, canTryAgain } = this.options;
     const refusal = parseRefusal(line);
     if (isWelcome(line)) {
-      this.#isMember = true;
+      this.#state = "member";
       output.onJoin?.();
       this.#nameAnswered.resolve();
     } else if (refusal && canTryAgain) {
@@ -239,7 +242,7 @@ class Conversation {
 
   get #timeoutMs(): number {
     const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    return this.#isMember ? sendTimeoutMs : answerTimeoutMs;
+    return this.#state === "naming" ? answerTimeoutMs : sendTimeoutMs;
   }
 
   #endWith(status: number, message?: string): void {
@@ -303,8 +306,8 @@ const ESC_PATTERN = "\\x1b";
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC_PATTERN}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 /** The title of the window and more, up to BEL. Example: ESC ] 0 ; t i t l e BEL */
-const CONTROL_STRING =
-  `(?:${ESC_PATTERN}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])[^\\x07\\x9c${ESC_PATTERN}]*[\\x07\\x9c]?`;
+const CONTROL_STRING = `(?:${ESC_PATTERN}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])` + // its start
+  `[^\\x07\\x9c${ESC_PATTERN}]*[\\x07\\x9c]?`; // its text and its end
 /** All others. Example: ESC c. Also ESC \, which may end a control string. */
 const SHORT_SEQUENCE = `${ESC_PATTERN}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
@@ -482,8 +485,9 @@ class Terminal implements Output {
   }
 
   /**
-   * Yields the lines to send. `yield` continues when the next line is requested, that
-   * is, when this one has been sent.
+   * Yields the lines to send. After a `yield`, it continues when the conversation asks
+   * for the next line: then this one has been sent. (`ReadableStream.from` never reads
+   * ahead.)
    */
   async *linesToSend(): AsyncGenerator<string> {
     while (true) {
@@ -545,7 +549,7 @@ const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** ESC, perhaps [ or O, parameters, and a last character. Arrow up sends ESC [ A */
 const KEY_SEQUENCE = `${ESC_PATTERN}[\\[O]?[0-?]{0,8}[^]?`;
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
-/** The most bytes that are read with one call from the keyboard. */
+/** The maximum number of bytes in one read from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;
 
 /**
@@ -730,7 +734,7 @@ function parseOptions(args: string[]) {
   return { help: flags.help, name: flags.name, words: flags._.map(String) };
 }
 
-const IN_BRACKETS = "\\[\\S+\\]"; // for example [::1]
+const IN_BRACKETS = "\\[[^\\s[\\]]+\\]"; // for example [::1]
 const NAME_OR_IPV4 = "[^\\s:[\\]]+"; // for example localhost or 127.0.0.1
 const IPV6 = "(?!\\[)\\S*:\\S*:\\S*"; // for example ::1, with two colons or more
 const HOST = `(?<host>${IN_BRACKETS}|${NAME_OR_IPV4}|${IPV6})`;

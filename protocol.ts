@@ -44,7 +44,7 @@ export function formatAddress(hostname: string, port: number): string {
 
 // ---------------------------------------------------------------- registration
 
-/** The most characters (Unicode code points) in a name. A longer name is refused. */
+/** The maximum length of a name in characters (Unicode code points). */
 export const MAX_NAME_CHARS = 20;
 
 /** Letters, digits and marks of any script, and `.` `_` `-`. */
@@ -125,7 +125,7 @@ export function isHttpRequest(line: string): boolean {
 
 // -------------------------------------------------------------- untrusted input
 
-/** The most characters (Unicode code points) in a message. A longer one is refused. */
+/** The maximum length of a message in characters (Unicode code points). */
 export const MAX_MESSAGE_CHARS = 1_000;
 
 /** Characters that a terminal obeys, or that hide who wrote what. */
@@ -182,7 +182,7 @@ export function formatUsers(count: number, names: string[]): string {
   return unlisted > 0 ? `${listed} and ${unlisted} more` : listed;
 }
 
-/** Everything that the server itself says. */
+/** Announcements: what the server itself says, to one client or to all. */
 export const announcements = {
   enterName: (port: number): string =>
     `[SYSTEM] Enter your name, or press Enter to be User_${port}:`,
@@ -302,7 +302,7 @@ const CONNECTION_ERROR_CODES = [
 
 // This part can be skipped at first: it protects against those who send too much.
 
-/** The most lines of one connection that are handled in one turn. */
+/** The maximum number of lines of one connection that are handled in one turn. */
 const MAX_LINES_PER_TURN = 1_024;
 /** After a chunk of this many UTF-16 units, or more, a connection has to queue. */
 const LARGE_CHUNK_LENGTH = 4 * 1024;

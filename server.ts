@@ -22,8 +22,8 @@
  * she needs next. Nobody else waits, unless Alice sends much more than Carol can
  * receive. Then Alice's receive loop waits, too: that is back-pressure.
  *
- * For a first reading: `Room` is the story, and `Client` and `Log` are how it works.
- * `FlowControl`, and what comes after it, protect the chat. They can wait.
+ * For a first reading: `Room` is the story, and `Client` and `Log` are how it works. Leave
+ * `FlowControl` and all that follows for later: it protects the chat and starts it.
  *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. In one turn, the event loop runs
@@ -72,7 +72,7 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** The most clients at one time; others are refused. Leaving ones do not count. */
+  /** The maximum number of clients, without those that are leaving. */
   maxClients: number;
   /** Milliseconds that a client may take to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
@@ -115,7 +115,7 @@ const DRAIN_TIMEOUT_MS = 1_000;
  *                DRAIN_TIMEOUT_MS at the latest.
  *     at once    only `#close`: a stalled receiver, a full log, a bug
  *
- * A broken connection takes the usual way, because its input ends.
+ * A broken connection ends in the usual way, because its input ends.
  */
 class Room {
   readonly #clients = new Set<Client>(); // All clients that are not closed.
@@ -141,7 +141,7 @@ class Room {
     );
     this.#clients.add(client);
     try {
-      conn.setNoDelay(true); // Send at once: the log batches lines, not the kernel.
+      conn.setNoDelay(true); // The kernel must not delay small writes to collect them.
       conn.setKeepAlive(true); // If the peer vanishes, reads fail after some hours.
       this.#greet(client);
       for await (const line of readLines(conn)) {
@@ -149,7 +149,9 @@ class Room {
           await this.#register(client, line);
         } else if (client.state === "member") {
           this.#say(client, line);
-          await this.#flowControl.waitForReceivers(client);
+          if (this.#flowControl.mustWait(client)) {
+            await this.#flowControl.waitForReceivers(client);
+          }
         }
         // What a leaving client sends is ignored: see `#disconnect`.
       }
@@ -204,7 +206,7 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
-    // Its own join was announced before it subscribes, so it does not receive that.
+    // It subscribes after its join was announced, so it does not receive this line.
     client.sendBatches(this.#log.subscribe(client));
   }
 
@@ -215,7 +217,7 @@ class Room {
       // A member's queue of sends is occupied by its send loop: `sendLine` would wait
       // until the member leaves. So even an answer to one member goes through the log.
       const answer = announcements.messageTooLong;
-      this.#log.append({ line: answer, sender, onlyForSender: true });
+      this.#log.append({ line: answer, sender, onlyFor: sender });
     } else if (text !== "") {
       const message = formatMessage(sender.name, text);
       this.#log.append({ line: message, sender });
@@ -378,7 +380,7 @@ class Client {
   }
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
-    // A failed send does not stop the queue: the next ones fail as well.
+    // A failed send does not block the queue: the sends after it fail, too.
     this.#queueTail = this.#queueTail.then(send).catch(this.onSendError);
     return this.#queueTail;
   }
@@ -421,10 +423,10 @@ const MIN_ENTRY_SIZE = 128;
 const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
- * A line for all members but its sender, if it has one. The answer to a message that
- * was refused is only for the sender of that message.
+ * A line for all members but its sender, if it has one. An answer is only for one
+ * member: for example, its message was too long.
  */
-type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
+type Entry = { line: string; sender?: Client; onlyFor?: Client };
 
 /**
  * Entries as bytes: those from `offset` up to, but not including, `nextOffset`.
@@ -458,10 +460,10 @@ class Subscription {
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
-  readonly changed = new Condition();
+  readonly changed = new Condition(); // Each flush notifies it.
   start = 0;
   end = 0;
-  size = 0; // of all its entries
+  size = 0; // the total size of its entries: see `sizeOf`
   #entries: Entry[] = [];
   #sharedBatch?: Batch;
   #isFlushScheduled = false;
@@ -482,6 +484,16 @@ class Log {
     return this.#batchesFor(subscription);
   }
 
+  /**
+   * Yields batches for one receiver, whose send loop writes them. For example, Bob has
+   * been sent all entries up to 6. So his offset is 7, and this generator waits:
+   *
+   *     1. "alice: Hi" is appended as entry 7. This schedules a flush.
+   *     2. At the flush, the generator continues. It yields a batch with entry 7.
+   *     3. Bob's send loop writes the batch, and then asks for the next one.
+   *     4. So the generator continues after its `yield`. Now Bob's offset is 8.
+   *     5. A later flush drops entry 7, if it has been sent to all other receivers, too.
+   */
   async *#batchesFor(subscription: Subscription): AsyncGenerator<Uint8Array> {
     try {
       while (subscription.offset < subscription.stopOffset) {
@@ -489,9 +501,7 @@ class Log {
           await this.changed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
-          yield bytes;
-          // This continues when the send loop asks for more, so after the write. If the
-          // write fails, `finally` comes next.
+          yield bytes; // If the write fails, `finally` comes next.
           subscription.offset = nextOffset;
           this.#scheduleFlush();
         }
@@ -536,9 +546,9 @@ class Log {
     this.changed.notifyAll();
   }
 
-  #adjustSizes({ sender }: Entry, size: number): void {
-    this.size += size;
-    if (sender) sender.undeliveredSize += size;
+  #adjustSizes({ sender }: Entry, difference: number): void {
+    this.size += difference;
+    if (sender) sender.undeliveredSize += difference;
   }
 
   /** Returns the next entries for one receiver. */
@@ -566,7 +576,7 @@ class Log {
    * the same batch.
    */
   #getSharedBatch(receiver: Client, offset: number): Batch {
-    // A batch that was made a moment ago lacks the newest entries. The receiver gets them
+    // If the batch was made earlier, it lacks the newest entries. The receiver gets those
     // with its next batch.
     if (this.#sharedBatch?.offset !== offset) {
       this.#sharedBatch = this.#makeBatch(receiver, offset, this.end);
@@ -586,8 +596,8 @@ function sizeOf({ line }: Entry): number {
   return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
-function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
-  return onlyForSender ? sender === receiver : sender !== receiver;
+function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
+  return onlyFor ? onlyFor === receiver : sender !== receiver;
 }
 
 // ---------------------------------------------------------------- flow control
@@ -595,8 +605,8 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * Only in a crowd: if the log is larger than this, the senders share this amount equally.
- * With 1,000 receivers, each sender may have 4 KiB undelivered.
+ * In a crowd, the limit is lower: if the log is larger than this, the members share this
+ * amount equally. With 1,000 members, each one may have 4 Ki units undelivered.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
@@ -634,7 +644,7 @@ class FlowControl {
   ) {
     this.#log = log;
     const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
-    // Timers are a little late, so fewer checks come close to the timeout.
+    // Each check comes a little late, so 95 % of the checks take about the whole time.
     this.#maxChecks = Math.max(1, Math.ceil(0.95 * checks));
     this.#closeClient = closeClient;
     this.#timer = setInterval(
@@ -643,16 +653,20 @@ class FlowControl {
     );
   }
 
+  /** Whether a sender has too much undelivered. */
+  mustWait(sender: Client): boolean {
+    return sender.undeliveredSize > this.#undeliveredLimit();
+  }
+
   /**
-   * If a sender has too much undelivered, waits until all of it has been delivered.
-   * (If it continued just below the limit, its next line would be above it again.) A
-   * sender is a receiver, too: whoever sends much must also read what others send.
+   * Waits until everything from a sender has been delivered. If it stopped waiting just
+   * below the limit, the sender's next line would exceed the limit again. A sender is a
+   * receiver, too: whoever sends much must also read what others send.
    *
    * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
    * afterwards.
    */
   async waitForReceivers(sender: Client): Promise<void> {
-    if (sender.undeliveredSize <= this.#undeliveredLimit()) return;
     this.#waitingSenders.add(sender);
     // It may be disconnected meanwhile, for example by a shutdown.
     while (sender.undeliveredSize > 0 && sender.state === "member") {
@@ -696,7 +710,7 @@ class FlowControl {
     }
   }
 
-  /** Closes those that need the oldest entry: because of them, it cannot be dropped. */
+  /** Closes the receivers that still need the oldest entry: it cannot be dropped yet. */
   #closeSlowest(): void {
     const { start } = this.#log;
     for (const { client, offset } of this.#log.subscriptions.values()) {
@@ -712,9 +726,9 @@ class FlowControl {
 
 // -------------------------------------------------------- accepting connections
 
-/** Connections that the kernel holds until they are accepted. */
+/** The maximum number of connections that the kernel holds until they are accepted. */
 const BACKLOG = 4_096;
-/** The most connections that are accepted before others are served. */
+/** The maximum number of connections that are accepted in a row. */
 const MAX_ACCEPTS_PER_TURN = 16;
 /** While this many connections are ending, no new one is accepted. */
 const MAX_LEAVING = 1_000;
@@ -779,7 +793,7 @@ export function startServer(
 
 /** How long the last lines may take to be printed when the server stops. */
 const PRINT_TIMEOUT_MS = 1_000;
-/** The most lines that wait to be printed. Further lines are lost, but counted. */
+/** The maximum number of lines that wait to be printed. Others are lost, but counted. */
 const MAX_UNPRINTED_LINES = 16 * 1024;
 
 /**
