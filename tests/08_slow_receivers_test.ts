@@ -3,19 +3,19 @@
  *
  * Sooner or later, a receiver is slower than a sender: its network is bad, or its
  * program is suspended and reads nothing. The operating systems at both ends buffer
- * some data, often a few megabytes. When these buffers are full, `write` waits,
- * perhaps for hours. If a server waits for this `write` before it sends to the others,
- * the slowest receiver sets the speed for all. This is called head-of-line blocking:
- * one write that waits blocks every write behind it.
+ * some data, often a few megabytes. When these buffers are full, the server's next
+ * `write` to this receiver waits, perhaps for hours. If the server waits for it before it
+ * sends to the others, the slowest receiver sets the speed for all. This is called
+ * head-of-line blocking: one write that waits delays every write that comes after it.
  *
  * Chat servers, message brokers such as Kafka and RabbitMQ, and live streams all have
  * to decide what to do about a slow receiver: wait for it, drop data, disconnect it, or
  * keep the data for it. This chat keeps the data in memory. Then no sender waits, but
- * the memory can grow without a limit, until lesson 11.
+ * the memory can grow without a limit. Lesson 11 adds a limit.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Most of these
- * tests use a network in memory instead of TCP. There, a few lines fill the buffer of a
- * connection.
+ * tests use a network in memory instead of TCP. In this network, the buffer of a
+ * connection holds only one or two lines.
  */
 
 import {
@@ -39,12 +39,12 @@ Deno.test("slow receivers: a member that reads nothing does not delay lines to t
   await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
-Deno.test("slow receivers: if the only other member reads nothing, a sender still reaches a newcomer", async () => {
+Deno.test("slow receivers: while lines wait for a member that reads nothing, new lines still reach a newcomer", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await server.joinSleeper("sleeper", alice);
-  await alice.sends(...messages(5)); // The sleeper's buffer holds one or two.
-  await untilIdle(); // Gives the server time to read them.
+  await alice.sends(...messages(5)); // More than the sleeper's buffer holds.
+  await untilIdle(); // Lets the server read the five lines.
   const bob = await server.join("bob");
   await alice.receives(announcements.joined("bob"));
   await alice.sends("Is anybody here?");
@@ -55,23 +55,25 @@ Deno.test("slow receivers: a member that does not read the server's answers can 
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
   const alice = await server.joinSleeper("alice", bob);
-  const tooLong = "x".repeat(1_001); // One character too many: the server answers.
+  // One character too many: for each such line, the server answers with an error.
+  const tooLong = "x".repeat(1_001);
   await alice.sends(...Array(100).fill(tooLong), "Shorter");
   await bob.receivesNow("alice: Shorter");
 });
 
-Deno.test("slow receivers: a sleeper that wakes up receives every line, whole and in order", async () => {
+Deno.test("slow receivers: a member that begins to read late receives every line, whole and in order", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", alice, bob);
   const sent = alice.sends(...FLOOD);
   const reading = bob.receives(...saidBy("alice", FLOOD));
-  await untilIdle(); // Now the server keeps what did not fit. The sleeper begins to read:
+  await untilIdle(); // Now the server keeps what did not fit.
+  // The sleeper begins to read.
   await sleeper.receives(...saidBy("alice", FLOOD));
   await Promise.all([sent, reading]);
 });
 
-Deno.test("slow receivers: fast and slow receivers receive the same lines in the same order", async () => {
+Deno.test("slow receivers: fast and slow receivers all receive every line of a sender, in the order sent", async () => {
   await using server = new TestServer();
   const receivers = await server.joinAll("bob", "carol", "dave", "erin");
   const alice = await server.join("alice");
@@ -81,17 +83,19 @@ Deno.test("slow receivers: fast and slow receivers receive the same lines in the
     const seen: string[] = [];
     while (seen.at(-1) !== "alice: the end") {
       seen.push(await receiver.nextLine());
-      // After every ten lines, receiver n pauses for 2 × n turns of the event loop.
+      // Receiver 0 never pauses, and each next one pauses longer: after every ten
+      // lines, receiver n waits for 2 × n turns of the event loop.
       const pauses = seen.length % 10 === 0 ? 2 * n : 0;
       for (let pause = 0; pause < pauses; pause++) await turn();
     }
+    // They see different joins, so only the messages are compared.
     const broadcast = seen.filter((line) => !line.startsWith("[SYSTEM]"));
     assertLines(broadcast, saidBy("alice", said), receiver.name);
   }));
   await sent;
 });
 
-Deno.test("slow receivers: two members that flood each other lose nothing", async () => {
+Deno.test("slow receivers: two members that send many long lines to each other at once receive all of them", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const said = messages(400, 1_000, "😀");

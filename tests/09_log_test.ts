@@ -2,18 +2,20 @@
  * Lesson 9: one log for all.
  *
  * A server that does not wait for slow receivers has to keep their lines. With one
- * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues.
+ * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues:
+ * that costs memory and time.
  *
  * A log keeps each line once, as an entry. New entries are only added at its end. Each
  * receiver has an offset: the number of the entry that it needs next. So all receivers
  * get the lines in the same order. An entry that no receiver needs any more is dropped.
- * A newcomer begins at the end of the log.
+ * A newcomer begins at the end of the log. An answer to one member is an entry, too: so
+ * it arrives between the right lines.
  *
  * Kafka and Redis Streams keep messages in logs, too. PostgreSQL sends its write-ahead
- * log, a log of its changes, to its replicas.
+ * log, a log of its changes, to its replicas. Each replica has its own offset in it.
  *
- * Some of these tests measure the memory that the server needs. Most use the network of
- * lesson 8, where the buffer of a sleeper is small.
+ * Some of these tests measure the memory that the server needs. Most use the network in
+ * memory of lesson 8, where the buffer of a sleeper is small.
  */
 
 import { assert } from "@std/assert";
@@ -30,18 +32,19 @@ import {
 } from "./helpers.ts";
 
 /**
- * Makes the server's writes to a person wait. Call the function that is returned to make
- * them fail, and all later ones. The server can still read from the person.
+ * From now on, the server's writes to a person wait. Call the returned function to make
+ * all waiting and later writes fail. The server can still read from the person.
  */
 function blockWritesTo(person: Person): () => void {
   const broken = Promise.withResolvers<never>();
-  broken.promise.catch(() => {}); // No error if no write waits for it.
+  broken.promise.catch(() => {}); // If no write waits for it, this is no error.
   person.serverEnd.write = () => broken.promise;
   return () => broken.reject(new Deno.errors.BrokenPipe("EPIPE"));
 }
 
 // --------------------------------------------------------------------- memory
 
+// V8 offers its garbage collector only with this flag, and in a new context.
 setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = runInNewContext("gc");
 
@@ -51,7 +54,7 @@ function memoryInUse(): number {
   return heapUsed + external;
 }
 
-/** Clears what the server has printed, collects garbage, and returns what is left. */
+/** Clears what the server has printed, collects garbage, and returns the bytes in use. */
 async function memoryNeeded(server: TestServer): Promise<number> {
   await turn(); // The server may drop lines in a later turn.
   await turn();
@@ -73,7 +76,7 @@ class MemoryGrowth {
     maxBytes: number,
     complain: (bytes: number) => string,
   ): Promise<void> {
-    // Collecting garbage is slow, and rarely needed: mostly it is little even so.
+    // Collecting garbage is slow. Usually the growth is below the limit without that.
     if (memoryInUse() - this.start <= maxBytes) return;
     const growth = await memoryNeeded(this.server) - this.start;
     assert(growth <= maxBytes, complain(growth));
@@ -84,9 +87,8 @@ const LINES_PER_SENDER = 1_000;
 const LINES_PER_BATCH = 50;
 
 /**
- * The senders say 1,000 lines each, while the sleepers read nothing. Fails if the memory
- * grows by more than `maxCost` bytes for each of these lines. The first sleepers are
- * the senders. Only bob reads.
+ * Some of the sleepers are senders: each sends 1,000 lines. No sleeper reads, only bob
+ * does. Fails if the memory grows by more than `maxCost` bytes for each line.
  */
 async function assertCost(
   maxCost: number,
@@ -116,20 +118,21 @@ async function assertCost(
   }
 }
 
-Deno.test("log: a line that waits for 100 sleepers costs at most 32 bytes for each of them", async () => {
+Deno.test("log: a line that waits for 100 members costs at most 3,200 bytes in all", async () => {
   await assertCost(100 * 32, { sleepers: 100, senders: 1 });
 });
 
-Deno.test("log: a line that waits for 200 sleepers is kept only once", async () => {
+Deno.test("log: a line that waits for 200 members costs at most 1,000 bytes in all", async () => {
   await assertCost(1_000, { sleepers: 200, senders: 3 });
 });
 
+// In each of the next tests, 2,000 lines are sent.
 const FLOOD = messages(2_000);
 const MAX_GROWTH = 1_000_000; // bytes; FLOOD has about 2,000,000
 const complain = (bytes: number) =>
   `The memory should grow by at most ${MAX_GROWTH} bytes\nbut grew by ${bytes}`;
 
-/** Connects twenty people. So their connections are no growth in what follows. */
+/** Connects twenty people before the memory is measured: they do not count as growth. */
 async function connectVisitors(server: TestServer): Promise<Person[]> {
   const visitors: Person[] = [];
   for (let n = 0; n < 20; n++) visitors.push(await server.connect());
@@ -142,7 +145,7 @@ async function connectVisitors(server: TestServer): Promise<Person[]> {
  */
 async function visit(visitors: Person[], carol: Person): Promise<void> {
   for (const visitor of visitors) {
-    await visitor.sends("", ...FLOOD.slice(0, 100)); // "" asks for the name User_PORT.
+    await visitor.sends("", ...FLOOD.slice(0, 100)); // "": the name is User_PORT.
     await visitor.halfCloses();
     await carol.receivesUntil(announcements.left(`User_${visitor.port}`));
     visitor.closes();
@@ -156,7 +159,8 @@ Deno.test("log: a line is dropped when the last receiver that needed it has rece
   const visitors = await connectVisitors(server);
   const memory = await MemoryGrowth.from(server);
   await visit(visitors, carol);
-  // Now the log keeps the flood for the sleeper, who reads it. Nobody says more.
+  // Now the log keeps the flood for the sleeper, who reads it. No new line follows, so
+  // the server has to drop the lines without one.
   const lastPort = visitors.at(-1)!.port;
   await sleeper.receivesUntil(announcements.left(`User_${lastPort}`));
   await memory.isAtMost(MAX_GROWTH, complain);
@@ -169,23 +173,23 @@ Deno.test("log: when writes to a member fail, lines that waited only for it are 
   const memory = await MemoryGrowth.from(server);
   const breakWrites = blockWritesTo(bob);
   await visit(visitors, carol);
-  breakWrites(); // Now the server has to drop the lines. Nobody says more.
+  breakWrites(); // Now the server has to drop the lines, although no new line follows.
   await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: if no member can be written to, lines are not kept", async () => {
+Deno.test("log: after writes to every member have failed, new lines are not kept", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const breakWrites = blockWritesTo(alice);
   breakWrites();
-  await alice.sends("x".repeat(1_001)); // The answer cannot be written.
+  await alice.sends("x".repeat(1_001)); // The server tries to answer: this write fails.
   const memory = await MemoryGrowth.from(server);
   await alice.sends(...FLOOD);
   while (server.printed.length < FLOOD.length) await turn();
   await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-// ----------------------------------------------------------- joining, leaving
+// -------------------------------------------------- joining, leaving, answers
 
 Deno.test("log: a newcomer does not receive older lines that are kept for a sleeper", async () => {
   await using server = new TestServer({ inMemory: true });
@@ -199,7 +203,7 @@ Deno.test("log: a newcomer does not receive older lines that are kept for a slee
   await carol.receives("alice: new");
 });
 
-Deno.test("log: a newcomer that joins during a flood receives every line after its welcome", async () => {
+Deno.test("log: a member that joins during a flood receives every line after its join", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const flood = async () => {
@@ -218,7 +222,7 @@ Deno.test("log: a newcomer that joins during a flood receives every line after i
   assertLines(carolsLines, bobsLines.slice(joinIndex + 1), "carol");
 });
 
-Deno.test("log: a slow member that half-closes receives what was said before it left, and no more", async () => {
+Deno.test("log: a slow member that half-closes receives all that was said before it left, and nothing said later", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", alice, bob);
@@ -233,7 +237,7 @@ Deno.test("log: a slow member that half-closes receives what was said before it 
   await leaver.isDisconnected();
 });
 
-Deno.test("log: the answer to a message that is too long comes after earlier lines and before later ones", async () => {
+Deno.test("log: the answer to a message that is too long comes after all earlier lines and before all later ones", async () => {
   await using server = new TestServer({ inMemory: true });
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.joinSleeper("alice", bob, carol);

@@ -80,7 +80,7 @@ async function joinFlooders(server: TestServer): Promise<Person[]> {
 }
 
 Deno.test(
-  "fairness: clients that send without a pause are served one after the other",
+  "fairness: of all clients that flood, one is served in each turn of the event loop",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);
