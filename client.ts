@@ -133,6 +133,13 @@ export function chat(
  *     leaving    Everything has been sent. The server ends the connection.
  *
  * If the input ends before a name was accepted, "leaving" follows "naming".
+ *
+ * An example. The two pipelines run side by side:
+ *
+ *     `#send`                          `#receive`
+ *     sends the name "alice", waits    shows "Welcome, alice!", ends the wait
+ *     sends the message "Hi"           shows "bob: Hi alice!"
+ *     sends a FIN                      shows what still comes, up to the server's FIN
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";

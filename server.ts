@@ -461,8 +461,8 @@ class Subscription {
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
   readonly changed = new Condition(); // Each flush notifies it.
-  start = 0;
-  end = 0;
+  start = 0; // the offset of the oldest entry
+  end = 0; // the offset of the next entry that is appended
   size = 0; // the total size of its entries: see `sizeOf`
   #entries: Entry[] = [];
   #sharedBatch?: Batch;
@@ -734,7 +734,7 @@ const MAX_ACCEPTS_PER_TURN = 16;
 const MAX_LEAVING = 1_000;
 const ACCEPT_RETRY_MS = 100;
 const ACCEPT_WARNING_INTERVAL_MS = 60_000;
-/** Errors that concern one newcomer only: it was gone before it was accepted. */
+/** Errors of a newcomer that was gone before it was accepted. The next one may be fine. */
 const NEWCOMER_ERRORS = [
   "ECONNABORTED",
   "ECONNRESET",
