@@ -1,19 +1,22 @@
 /**
  * Lesson 4: disconnecting.
  *
- * A TCP connection is two streams, one in each direction, and each ends by itself. A
- * FIN says "I send no more"; the other direction goes on. That is a half-close. An
- * RST says "this connection is broken": a kernel sends it if a program crashes or
- * closes a socket with unread input. If a cable is cut, nothing arrives at all.
+ * A TCP connection is two streams, one in each direction, and each can end while the
+ * other goes on. A FIN says "I send no more". That is a half-close. An RST says "this
+ * connection is broken". A kernel sends it, for example, if a program closes a socket or
+ * crashes while input is unread. If a cable is cut, nothing arrives at all.
  *
- * So a server sees an end as the end of the input, as an error of a read or a write,
- * or not at all. Whoever handles each case where it appears forgets one: members who
- * left are still listed, and sockets stay open until there are none left. The usual
- * answer, in HTTP servers as in databases, is one function that ends a connection,
- * and that may be called twice.
+ * So a server notices an end in one of three ways: the input ends, a read or a write
+ * fails, or nothing happens. If each case is handled in its own place, one is easily
+ * forgotten: members who left are still listed, and sockets stay open until there are
+ * none left. The usual answer, in HTTP servers as in databases, is one function that ends
+ * a connection. It may be called twice, because a read and a write can fail together.
  *
- * A sleeper is a member who reads nothing until the test says so. In memory its buffer
- * is so small that a `LARGE_MESSAGE` does not fit into it.
+ * An error that does not come from the network is a bug. It has to be reported.
+ *
+ * A sleeper is a member who reads nothing until the test makes it read. Some of these
+ * tests use a network in memory, with `inMemory: true`. There, the buffer of a sleeper is
+ * too small for a `LARGE_MESSAGE`.
  */
 
 import { assertEquals, fail } from "@std/assert";
@@ -48,7 +51,7 @@ class Clock {
     };
   }
 
-  /** Fires all timers of up to this time. */
+  /** Fires all timers that were set for at most this time, without waiting for it. */
   advance(maxMs: number): void {
     for (const [timer, { ms, onTimeout }] of this.#timers) {
       if (ms > maxMs) continue;
@@ -126,7 +129,9 @@ Deno.test("disconnecting: when many leave at the same time, none stays on the li
     leavers.push(await server.connect(undefined, { canReset: true }));
   }
   await witness.receivesUntil(announcements.joined("user19"));
-  leavers.forEach((person, n) => n % 3 ? person.closes() : person.resets());
+  leavers.forEach((person, n) =>
+    n % 3 === 0 ? person.resets() : person.closes()
+  );
   await untilIdle();
   const last = await server.connect("the last one");
   await last.sends("last");
@@ -173,7 +178,7 @@ Deno.test("disconnecting: a reset loses nothing that was said before it", async 
   const bob = await server.join("bob");
   const alice = await server.join("alice", { canReset: true });
   await bob.receives(announcements.joined("alice"));
-  const lines = messages(600, 50); // The kernel accepts them at once.
+  const lines = messages(600, 50); // The server's kernel can hold all of them.
   await alice.sendsRaw([...lines, "half a li"].join("\n"));
   alice.resets();
   await bob.receives(...saidBy("alice", lines));
@@ -193,20 +198,20 @@ Deno.test("disconnecting: whoever half-closes and reads nothing is closed after 
   await bob.receivesNow(announcements.left("sleeper"));
   clock.advance(1_000);
   const lines = await sleeper.receivesUntil();
-  if (lines.length === 0) return;
+  if (lines.length === 0) return; // Its line was cut off, so no whole line arrives.
   fail(`sleeper should be disconnected after a second of reading nothing
 but still receives the rest`);
 });
 
 // -------------------------------------------------------------------------- bugs
 
-const BUG = new TypeError("a bug");
+const BUG = new TypeError("a bug"); // It does not come from the network.
 
-/** Fails unless the server has warned once, and of that bug. */
+/** Fails unless the server has warned exactly once, about that bug. */
 function assertOneWarning({ warnings }: TestServer): void {
   if (warnings.length === 1 && warnings[0]!.includes("a bug")) return;
   const seen = warnings.map((line) => `\n  ${quote(line)}`).join("");
-  fail(`The server should warn once, of "a bug"
+  fail(`The server should warn once, about "a bug"
 but warns ${warnings.length} times${seen}`);
 }
 
@@ -232,9 +237,9 @@ Deno.test("disconnecting: a bug while reading is reported, and ends one connecti
   await untilIdle();
   await server.join("carol");
   const lines = await bob.receivesUntil(announcements.joined("carol"));
-  const isLeft = (line: string) => line === announcements.left("alice");
+  const saysAliceLeft = (line: string) => line === announcements.left("alice");
   assertEquals(
-    lines.filter(isLeft).length,
+    lines.filter(saysAliceLeft).length,
     1,
     "How often bob sees alice leave",
   );
@@ -258,12 +263,12 @@ Deno.test("disconnecting: after a bug has ended a member, none of its lines is b
   await using server = new TestServer({ inMemory: true });
   const [alice, carol] = await server.joinAll("alice", "carol");
   const sleeper = await server.joinSleeper("sleeper", carol);
-  await alice.sends(LARGE_MESSAGE, "after it"); // The sleeper delays the second one.
+  await alice.sends(LARGE_MESSAGE, "after it"); // The second line waits for the sleeper.
   await carol.receives(`alice: ${LARGE_MESSAGE}`);
   alice.serverEnd.write = () => Promise.reject(BUG);
   await carol.sends("hi");
   await carol.receivesNowUntil(announcements.left("alice"));
-  await sleeper.receivesUntil(announcements.left("alice"));
+  await sleeper.receivesUntil(announcements.left("alice")); // Now nothing waits for it.
   await server.join("dave");
   await carol.receivesNow(announcements.joined("dave"));
 });
@@ -280,7 +285,7 @@ Deno.test("disconnecting: a server that stops ends all connections", async () =>
   await sleeper.halfCloses();
   await bob.receivesNow(announcements.left("sleeper"));
 
-  const isSleeperClosed = server.stop().then(() => sleeper.serverEnd.isClosed);
+  const closedAtStop = server.stop().then(() => sleeper.serverEnd.isClosed);
   let isConnected = true;
   const end = bob.receivesUntil().finally(() => isConnected = false);
   await untilIdle();
@@ -292,7 +297,7 @@ Deno.test("disconnecting: a server that stops ends all connections", async () =>
   bob.closes();
   await untilIdle();
   clock.advance(1_000);
-  if (await isSleeperClosed) return;
+  if (await closedAtStop) return;
   fail(
     "sleeper should be disconnected when the server has stopped\nbut is not",
   );
@@ -303,14 +308,14 @@ Deno.test("disconnecting: a server that stops ends all connections", async () =>
 Deno.test("disconnecting: the server asks the kernel to look for silent peers", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
-  const ends = Object.getPrototypeOf(alice.serverEnd);
-  const { setKeepAlive } = ends;
+  const prototype = Object.getPrototypeOf(alice.serverEnd);
+  const { setKeepAlive } = prototype;
   const askedFor: boolean[] = [];
-  ends.setKeepAlive = (isOn = true) => void askedFor.push(isOn);
+  prototype.setKeepAlive = (isOn = true) => void askedFor.push(isOn);
   try {
     await server.join("bob");
   } finally {
-    ends.setKeepAlive = setKeepAlive;
+    prototype.setKeepAlive = setKeepAlive;
   }
   assertEquals(askedFor, [true], "Calls of setKeepAlive for a connection");
 });

@@ -1,15 +1,20 @@
 /**
- * Lesson 12: fairness. A program with one thread does one thing at a time, so no
- * connection may take that time for itself.
+ * Lesson 12: fairness.
  *
- * `await` alone is not enough. If what is awaited is there already, the function
- * continues in the same turn of the event loop, before anything else is looked at. So
- * a client that sends without a pause keeps all others waiting. A server has to stop
- * by itself after a bounded amount of work and let the others continue.
+ * A program with one thread does one thing at a time, so no connection may use the thread
+ * for long.
  *
- * Operating systems do the same with programs: they give each a slice of time, and
- * interrupt it. Programs with an event loop interrupt themselves: nginx bounds what
- * it reads from one connection, and Redis bounds what it does in one iteration.
+ * `await` alone is not enough. If the awaited promise is resolved already, the function
+ * continues in the same turn of the event loop, before the event loop looks at timers and
+ * sockets. So a client that sends without a pause can make all others wait. A server has
+ * to stop by itself after a bounded amount of work, and let the others continue.
+ *
+ * Operating systems share time in the same way. They give each program a slice of time,
+ * and interrupt it at the end of its slice. Programs with an event loop have to yield by
+ * themselves: nginx bounds what it reads from one connection at a time, and Redis bounds
+ * what it writes to one client.
+ *
+ * Memory is shared, too: a connection that sends little should use a small buffer.
  */
 
 import { assert } from "@std/assert";
@@ -25,7 +30,7 @@ async function readBeforeHello(flood: string): Promise<number> {
   await Promise.all([mallory.sendsRaw(flood), alice.sends("hello")]);
   await bob.receives("alice: hello");
   const bytes = flood.length - mallory.bytesUnreadByServer;
-  await settled(() => mallory.bytesUnreadByServer); // to the end of the flood
+  await settled(() => mallory.bytesUnreadByServer); // The flood ends before the server.
   return bytes;
 }
 
@@ -63,14 +68,14 @@ Deno.test(
       mallory.sendsRaw("\n".repeat(15_000) + "the end\n"),
       alice.sends("hello"),
     ]);
-    // mallory's last line came before alice's, but far more came before it.
+    // mallory's last line was sent first, but 15,000 blank lines come before it.
     await bob.receives("alice: hello", "mallory: the end");
   },
 );
 
 // ------------------------------------------------------------- many that flood
 
-/** As many lines as the server handles in one turn. Only the last one is a message. */
+/** As many lines as the server handles in one go. Only the last one is a message. */
 const BLOCK = "\n".repeat(1_023) + "mark\n";
 
 async function joinFlooders(server: TestServer): Promise<Person[]> {
@@ -90,7 +95,7 @@ Deno.test(
     for (let n = 0; n < 120; n++) await bob.nextLine();
     const writes = bob.writesReceived - before;
     assert(
-      writes > 40,
+      writes > 40, // one write for each turn; 6 if all are served in each turn
       `bob receives the messages of 20 flooders, 120 together. The number of writes ` +
         `is ${writes}: the server serves many flooders in one turn of the event loop`,
     );
@@ -113,9 +118,9 @@ Deno.test(
     assert(
       marks < 80,
       `bob receives ${marks} messages of flooders among 5 lines that alice types: ` +
-        `each of her lines has to wait for 20 flooders`,
+        `her lines wait behind the flooders`,
     );
-    for (; marks < 140; marks++) await bob.nextLine(); // to the end of the flood
+    for (; marks < 140; marks++) await bob.nextLine(); // The flood ends.
   },
 );
 
@@ -135,7 +140,7 @@ Deno.test(
     }
     const reads = countReads() - before;
     assert(
-      reads < 150,
+      reads < 150, // one or a few a line; 20 a line if all are served in each turn
       `While bob receives 10 short lines from alice, the server reads ${reads} ` +
         `times from 20 clients that send endless lines`,
     );
@@ -161,15 +166,15 @@ Deno.test({
     assert(
       marks < 250,
       `bob receives ${marks} messages of flooders among 8 lines from alice: her ` +
-        `lines have arrived, but the server does not look at its sockets`,
+        `lines have arrived, but the server reads them late`,
     );
-    for (; marks < 400; marks++) await bob.nextLine(); // to the end of the flood
+    for (; marks < 400; marks++) await bob.nextLine(); // The flood ends.
   },
 });
 
 // ------------------------------------------------------------------- the buffers
 
-/** Adds the size of each buffer that the server reads into. */
+/** Appends to `sizes` the size of each buffer that the server reads into. */
 function watchBuffers(server: TestServer, sizes: number[]): void {
   const accept = server.listener.accept.bind(server.listener);
   server.listener.accept = async () => {
@@ -189,7 +194,7 @@ Deno.test(
     await using server = new TestServer({ inMemory: true });
     const sizes: number[] = [];
     watchBuffers(server, sizes);
-    await server.join("bob"); // He may be accepted before the watch begins.
+    await server.join("bob"); // He takes the `accept` that began before the watch.
     const alice = await server.join("alice");
     await settled(() => sizes.length);
     const before = sizes.at(-1)!;
