@@ -68,7 +68,7 @@ class Clock {
 
 // ---------------------------------------------------- every connection ends once
 
-Deno.test("disconnecting: what a member says before it closes is delivered", async () => {
+Deno.test("disconnecting: what a member says before it closes its connection is delivered", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const lines = messages(500, 100);
@@ -78,7 +78,7 @@ Deno.test("disconnecting: what a member says before it closes is delivered", asy
   await bob.receives(announcements.left("alice"));
 });
 
-Deno.test("disconnecting: after a close or a reset, the others are notified once", async () => {
+Deno.test("disconnecting: when a member closes or resets its connection, the others are notified once", async () => {
   await using server = new TestServer();
   const bob = await server.join("bob");
   for (const name of ["alice", "carol"]) {
@@ -103,7 +103,7 @@ Deno.test("disconnecting: a name is free again after a reset", async () => {
   await server.join("alice");
 });
 
-Deno.test("disconnecting: a member that is reset with lines unread has left, too", async () => {
+Deno.test("disconnecting: a member that resets its connection with lines unread has left, too", async () => {
   await using server = new TestServer();
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.join("alice", { canReset: true });
@@ -144,7 +144,7 @@ Deno.test("disconnecting: when many leave at the same time, none stays on the li
 
 // ------------------------------------------------------------------- half-close
 
-Deno.test("disconnecting: whoever half-closes still receives what was on its way", async () => {
+Deno.test("disconnecting: a client that half-closes receives what was on its way, then is disconnected", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", bob);
@@ -158,7 +158,7 @@ Deno.test("disconnecting: whoever half-closes still receives what was on its way
   fail("leaver should be disconnected after the last line\nbut is not");
 });
 
-Deno.test("disconnecting: whoever half-closes after the name is still welcomed", async () => {
+Deno.test("disconnecting: a client that half-closes right after its name is still welcomed", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.visit("alice", { bufferSize: 10 });
   await alice.sends("alice");
@@ -173,7 +173,7 @@ Deno.test("disconnecting: whoever half-closes after the name is still welcomed",
 
 // ------------------------------------------------------------------------ resets
 
-Deno.test("disconnecting: a reset loses nothing that was said before it", async () => {
+Deno.test("disconnecting: lines that arrived before a reset are still broadcast", async () => {
   await using server = new TestServer();
   const bob = await server.join("bob");
   const alice = await server.join("alice", { canReset: true });
@@ -187,7 +187,7 @@ Deno.test("disconnecting: a reset loses nothing that was said before it", async 
 
 // ------------------------------------------------------------------ a time limit
 
-Deno.test("disconnecting: whoever half-closes and reads nothing is closed after a second", async () => {
+Deno.test("disconnecting: a client that half-closes and reads nothing is disconnected after a second", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", bob);
@@ -215,7 +215,7 @@ function assertOneWarning({ warnings }: TestServer): void {
 but warns ${warnings.length} times${seen}`);
 }
 
-Deno.test("disconnecting: a bug while sending is reported, and ends one connection", async () => {
+Deno.test("disconnecting: a bug while sending is reported, and ends only that connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
   alice.serverEnd.write = () => Promise.reject(BUG);
@@ -229,7 +229,7 @@ Deno.test("disconnecting: a bug while sending is reported, and ends one connecti
   assertOneWarning(server);
 });
 
-Deno.test("disconnecting: a bug while reading is reported, and ends one connection", async () => {
+Deno.test("disconnecting: a bug while reading is reported, and ends only that connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   alice.serverEnd.read = () => Promise.reject(BUG);
@@ -259,7 +259,7 @@ Deno.test("disconnecting: a bug is reported, but a broken connection is not", as
   assertOneWarning(server);
 });
 
-Deno.test("disconnecting: after a bug has ended a member, none of its lines is broadcast", async () => {
+Deno.test("disconnecting: if a bug ends a sender's connection, its lines that wait are not broadcast", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, carol] = await server.joinAll("alice", "carol");
   const sleeper = await server.joinSleeper("sleeper", carol);
@@ -305,7 +305,7 @@ Deno.test("disconnecting: a server that stops ends all connections", async () =>
 
 // ---------------------------------------------------------------- silent peers
 
-Deno.test("disconnecting: the server asks the kernel to look for silent peers", async () => {
+Deno.test("disconnecting: the server turns on TCP keep-alive for each connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const prototype = Object.getPrototypeOf(alice.serverEnd);

@@ -35,7 +35,7 @@ async function readBeforeHello(flood: string): Promise<number> {
 }
 
 Deno.test(
-  "fairness: a client that sends blank lines without a pause keeps nobody waiting",
+  "fairness: a client that sends blank lines without a pause does not hold up the others",
   async () => {
     const bytes = await readBeforeHello((" ".repeat(63) + "\n").repeat(16_000));
     assert(
@@ -47,7 +47,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: a client that sends an endless line keeps nobody waiting",
+  "fairness: a client that sends an endless line does not hold up the others",
   async () => {
     const bytes = await readBeforeHello("x".repeat(1_000_000));
     assert(
@@ -59,7 +59,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: thousands of newlines that arrive together keep nobody waiting",
+  "fairness: thousands of newlines that arrive together do not hold up the others",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const names = ["alice", "bob", "mallory"] as const;
@@ -125,7 +125,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: clients that send endless lines are served one after the other",
+  "fairness: of all clients that send endless lines, few are served in each turn of the event loop",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);
@@ -149,7 +149,7 @@ Deno.test(
 
 Deno.test({
   name:
-    "fairness: those who flood do not keep the server from looking at its sockets",
+    "fairness: while many clients flood, the server still reads new input from others",
   ignore: !hasSockets,
   fn: async () => {
     await using server = new TestServer();
@@ -189,7 +189,7 @@ function watchBuffers(server: TestServer, sizes: number[]): void {
 }
 
 Deno.test(
-  "fairness: an idle connection reads into a small buffer",
+  "fairness: for an idle connection, the server uses a small buffer",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const sizes: number[] = [];
@@ -214,7 +214,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: a busy connection is read with a few large reads",
+  "fairness: for a busy connection, the server uses a few large reads",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const alice = await server.join("alice");
