@@ -3,20 +3,22 @@
  *
  * A TCP connection is two streams, one in each direction, and each can end while the
  * other goes on. A FIN says "I send no more". That is a half-close. An RST says "this
- * connection is broken". A kernel sends it, for example, if a program closes a socket or
- * crashes while input is unread. If a cable is cut, nothing arrives at all.
+ * connection is broken". If a program closes a socket, or crashes, before it has read
+ * all input, its kernel sends an RST. If a cable is cut, nothing arrives at all.
  *
  * So a server notices an end in one of three ways: the input ends, a read or a write
- * fails, or nothing happens. If each case is handled in its own place, one is easily
+ * fails, or nothing arrives any more. Only a timer or TCP keep-alive can notice the last
+ * one. If each case is handled in its own place, one is easily
  * forgotten: members who left are still listed, and sockets stay open until there are
  * none left. The usual answer, in HTTP servers as in databases, is one function that ends
  * a connection. It may be called twice, because a read and a write can fail together.
  *
- * An error that does not come from the network is a bug. It has to be reported.
+ * An error of the network is normal, and ends the connection silently. Any other error is
+ * a bug, and is reported.
  *
- * A sleeper is a member who reads nothing until the test makes it read. Some of these
+ * A sleeper is a member that reads nothing until the test makes it read. Some of these
  * tests use a network in memory, with `inMemory: true`. There, the buffer of a sleeper is
- * too small for a `LARGE_MESSAGE`.
+ * too small for a `LARGE_MESSAGE`, so the server's write to it waits.
  */
 
 import { assertEquals, fail } from "@std/assert";
@@ -78,7 +80,7 @@ Deno.test("disconnecting: what a member says before it closes its connection is 
   await bob.receives(announcements.left("alice"));
 });
 
-Deno.test("disconnecting: when a member closes or resets its connection, the others are notified once", async () => {
+Deno.test("disconnecting: when a member closes or resets its connection, the others see once that it left", async () => {
   await using server = new TestServer();
   const bob = await server.join("bob");
   for (const name of ["alice", "carol"]) {
@@ -103,7 +105,7 @@ Deno.test("disconnecting: a name is free again after a reset", async () => {
   await server.join("alice");
 });
 
-Deno.test("disconnecting: a member that resets its connection with lines unread has left, too", async () => {
+Deno.test("disconnecting: if a member resets its connection with lines unread, the others see that it left", async () => {
   await using server = new TestServer();
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.join("alice", { canReset: true });
@@ -215,7 +217,7 @@ function assertOneWarning({ warnings }: TestServer): void {
 but warns ${warnings.length} times${seen}`);
 }
 
-Deno.test("disconnecting: a bug while sending is reported, and ends only that connection", async () => {
+Deno.test("disconnecting: a bug while the server writes to a client is reported, and ends only its connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
   alice.serverEnd.write = () => Promise.reject(BUG);
@@ -229,11 +231,11 @@ Deno.test("disconnecting: a bug while sending is reported, and ends only that co
   assertOneWarning(server);
 });
 
-Deno.test("disconnecting: a bug while reading is reported, and ends only that connection", async () => {
+Deno.test("disconnecting: a bug while the server reads from a client is reported, and ends only its connection", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   alice.serverEnd.read = () => Promise.reject(BUG);
-  await alice.sends("hi");
+  await alice.sends("hi"); // This ends the read that waits already. The next one fails.
   await untilIdle();
   await server.join("carol");
   const lines = await bob.receivesUntil(announcements.joined("carol"));
@@ -266,9 +268,9 @@ Deno.test("disconnecting: if a bug ends a sender's connection, its lines that wa
   await alice.sends(LARGE_MESSAGE, "after it"); // The second line waits for the sleeper.
   await carol.receives(`alice: ${LARGE_MESSAGE}`);
   alice.serverEnd.write = () => Promise.reject(BUG);
-  await carol.sends("hi");
+  await carol.sends("hi"); // Now the server writes to alice.
   await carol.receivesNowUntil(announcements.left("alice"));
-  await sleeper.receivesUntil(announcements.left("alice")); // Now nothing waits for it.
+  await sleeper.receivesUntil(announcements.left("alice")); // Now nothing waits.
   await server.join("dave");
   await carol.receivesNow(announcements.joined("dave"));
 });

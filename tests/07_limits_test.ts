@@ -116,7 +116,7 @@ Deno.test("limits: a line without an end does not fill the memory", async () => 
   await bob.receives("alice: still here");
 });
 
-Deno.test("limits: a message is refused if its line is too long, even if the line shows few characters", async () => {
+Deno.test("limits: a message is refused if its line is too long, even if it has few visible characters", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   // These lines are ignored. After them, "still here" comes in another chunk.
@@ -167,7 +167,7 @@ Deno.test("limits: the lines before and after one that is too long are not lost"
   await alice.receives(announcements.messageTooLong);
 });
 
-Deno.test("limits: a name is refused if its line is too long, even if the line shows few characters", async () => {
+Deno.test("limits: a name is refused if its line is too long, even if it has few visible characters", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const spaces = " ".repeat(100_000);

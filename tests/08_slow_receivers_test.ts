@@ -11,11 +11,11 @@
  * Chat servers, message brokers such as Kafka and RabbitMQ, and live streams all have
  * to decide what to do about a slow receiver: wait for it, drop data, disconnect it, or
  * keep the data for it. This chat keeps the data in memory. Then no sender waits, but
- * the memory can grow without a limit. Lesson 11 adds a limit.
+ * the server's memory can grow without a limit. Lesson 11 adds a limit.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Most of these
- * tests use a network in memory instead of TCP. In this network, the buffer of a
- * connection holds only one or two lines.
+ * tests use a network in memory instead of TCP. In this network, the buffer between the
+ * server and a client holds only one or two lines.
  */
 
 import {
@@ -39,7 +39,7 @@ Deno.test("slow receivers: a member that reads nothing does not delay lines to t
   await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
-Deno.test("slow receivers: while lines wait for a member that reads nothing, new lines still reach a newcomer", async () => {
+Deno.test("slow receivers: a member that joins while lines wait for a sleeper receives new lines without delay", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await server.joinSleeper("sleeper", alice);
@@ -67,7 +67,7 @@ Deno.test("slow receivers: a member that begins to read late receives every line
   const sleeper = await server.joinSleeper("sleeper", alice, bob);
   const sent = alice.sends(...FLOOD);
   const reading = bob.receives(...saidBy("alice", FLOOD));
-  await untilIdle(); // Now the server keeps what did not fit.
+  await untilIdle(); // The sleeper's buffer is full, and the server keeps the rest.
   // The sleeper begins to read.
   await sleeper.receives(...saidBy("alice", FLOOD));
   await Promise.all([sent, reading]);
@@ -95,7 +95,7 @@ Deno.test("slow receivers: fast and slow receivers all receive every line of a s
   await sent;
 });
 
-Deno.test("slow receivers: two members that send many long lines to each other at once receive all of them", async () => {
+Deno.test("slow receivers: two members that send many long lines to each other at the same time receive all of them", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const said = messages(400, 1_000, "😀");
