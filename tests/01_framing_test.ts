@@ -1,15 +1,16 @@
 /**
  * Lesson 1: framing.
  *
- * TCP carries a stream of bytes. It promises that all bytes arrive, and in order.
- * It does not promise that the bytes of one write arrive in one read: networks cut
- * and join them as they like. So a protocol needs framing, an agreement on where a
- * message ends. There are two usual ways. A delimiter: this chat, SMTP, IRC and
- * Redis end a line with a newline. Or a length before each message, as in HTTP/2,
- * TLS and most databases.
+ * TCP carries a stream of bytes. Unless the connection breaks, all of them arrive, in
+ * order. But TCP does not keep the borders between writes: the bytes of one read,
+ * called a chunk here, may be a part of one write, or come from several writes. So a
+ * protocol needs framing: a rule that says where a message ends. One usual way is a
+ * delimiter: this chat ends each message with a newline (LF), SMTP and IRC end a line
+ * with CR LF. The other way is a length before each message, as in HTTP/2, TLS, and
+ * the protocols of PostgreSQL and MySQL.
  *
- * Characters have the same problem, one level below: UTF-8 writes most of them in
- * two to four bytes, and these may arrive separately, too.
+ * Characters have the same problem: UTF-8 encodes every character outside ASCII in
+ * two to four bytes, and these bytes may arrive in different chunks.
  */
 
 import { fail } from "@std/assert";
@@ -26,7 +27,10 @@ import { FakeServer, Program } from "./programs.ts";
 
 const encoder = new TextEncoder();
 
-/** Resolves when the server has read everything that was sent until now. */
+/**
+ * Sends a line from the speaker to the listener. When the line arrives, the server has
+ * had time to read what others sent before.
+ */
 async function serverHasRead(speaker: Person, listener: Person): Promise<void> {
   await speaker.sends("in between");
   await listener.receives(`${speaker.name}: in between`);
@@ -39,7 +43,7 @@ Deno.test("framing: three lines in one chunk are three messages", async () => {
   await bob.receives("alice: one", "alice: two", "alice: three");
 });
 
-Deno.test("framing: half a line waits for its other half", async () => {
+Deno.test("framing: the server keeps half a line until the other half arrives", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sendsRaw("Hello ");
@@ -48,7 +52,7 @@ Deno.test("framing: half a line waits for its other half", async () => {
   await bob.receives("alice: Hello everyone!");
 });
 
-Deno.test("framing: a chunk may end in the middle of its second line", async () => {
+Deno.test("framing: the server sends a whole line, even if the next line is incomplete", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sendsRaw("one\ntw");
@@ -65,7 +69,7 @@ Deno.test("framing: a name and a message in one chunk are two lines", async () =
   await bob.receives(announcements.joined("alice"), "alice: Hello");
 });
 
-Deno.test("framing: two halves of a name are one name", async () => {
+Deno.test("framing: a name that arrives in two halves is one name", async () => {
   await using server = new TestServer();
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.connect("alice");
@@ -78,13 +82,14 @@ Deno.test("framing: two halves of a name are one name", async () => {
 Deno.test("framing: a line may end with CR LF, as telnet ends it", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
+  // The second CR and its LF arrive in different chunks.
   await alice.sendsRaw("one\r\ntwo\r");
   await bob.receives("alice: one");
   await alice.sendsRaw("\nthree\r\n");
   await bob.receives("alice: two", "alice: three");
 });
 
-Deno.test("framing: an emoji that is cut in two stays whole", async () => {
+Deno.test("framing: an emoji whose bytes arrive in two chunks is received whole", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sendsRaw(new Uint8Array([0xf0, 0x9f])); // 😀 is f0 9f 98 80.
@@ -107,30 +112,33 @@ Deno.test("framing: bytes that are not UTF-8 become U+FFFD", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const [a, b, newline] = [0x61, 0x62, 0x0a];
+  // The byte ff is never valid. The byte c3 needs another byte after it.
   await alice.sendsRaw(new Uint8Array([0xff, a, 0xc3, newline, b, newline]));
   await bob.receives("alice: \ufffda\ufffd", "alice: b");
 });
 
-Deno.test("framing: the end of the input ends the last line, even within a character", async () => {
+Deno.test("framing: a FIN ends the sender's last line, even in the middle of a character", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sendsRaw("one\nbye");
-  await alice.sendsRaw(new Uint8Array([0xc3])); // the first byte of ü
+  await alice.sendsRaw(new Uint8Array([0xc3])); // This is the first byte of ü.
   await alice.halfCloses();
   await bob.receives("alice: one", "alice: bye\ufffd");
   await bob.receives(announcements.left("alice"));
 });
 
-Deno.test("framing: no character is lost, not even U+FEFF at the start of a line", async () => {
+Deno.test("framing: the server keeps the character U+FEFF at the start of a line", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
+  // At the start of a text, U+FEFF is a byte order mark, and by default a TextDecoder
+  // removes it. That would happen here if each chunk were decoded as a text of its own.
   await alice.sends("\ufeffHello");
   await bob.receives("alice: \ufeffHello");
 });
 
 // ---------------------------------------------------------- bytes on the wire
 
-/** Bytes as people write them: two hexadecimal digits for each. */
+/** Formats bytes as text, with two hexadecimal digits for each byte. */
 function hex(bytes: Uint8Array): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
@@ -139,7 +147,7 @@ function bytesOf(hexDigits: string): Uint8Array {
   return Uint8Array.from(hexDigits.split(" "), (byte) => parseInt(byte, 16));
 }
 
-/** The bytes that arrive next, up to these last ones. */
+/** Receives bytes until they end with `last`. Returns them as hexadecimal digits. */
 async function receivesBytesUntil(person: Person, last: string) {
   const buffer = new Uint8Array(1_024);
   let received = "";
@@ -157,7 +165,7 @@ function describe(hexDigits: string): string {
   return `${hexDigits}\n  ${quote(text)}`;
 }
 
-Deno.test("framing: on the wire, each message is its bytes and one newline", async () => {
+Deno.test("framing: the server ends each message with LF, even if the sender used CR LF", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("al", "bob");
   const input = [
@@ -170,7 +178,7 @@ Deno.test("framing: on the wire, each message is its bytes and one newline", asy
     "61 6c 3a 20 2e 0a", // al: ., LF
   ];
   await alice.sendsRaw(bytesOf(input.join(" ")));
-  await alice.sendsRaw(bytesOf("2e 0a")); // A dot is the last message.
+  await alice.sendsRaw(bytesOf("2e 0a")); // The last message is a dot.
   const received = await receivesBytesUntil(bob, "2e 0a");
   const expected = output.join(" ");
   if (received === expected) return;
@@ -182,13 +190,13 @@ but receives:
 
 // ----------------------------------------------------------------- the client
 
-/** Starts client.ts. It connects to that server. */
+/** Starts client.ts, which connects to the given server. */
 function startClient(server: FakeServer): Program {
   const address = ["127.0.0.1", `${server.port}`];
   return new Program(["--allow-net", "client.ts", ...address]);
 }
 
-/** Accepts the client's connection, and the name that is typed. */
+/** Accepts the client's connection, asks for a name, and welcomes the client as alice. */
 async function welcome(server: FakeServer, client: Program): Promise<Person> {
   const conn = await server.accept();
   await conn.sends(announcements.enterName(1));
@@ -206,7 +214,8 @@ testProgram(
     const conn = await welcome(server, client);
     for (const byte of encoder.encode("bob: grüß 😀\n")) {
       await conn.sendsRaw(new Uint8Array([byte]));
-      client.types("so far\n"); // When this arrives, the client has read the byte.
+      // When this line arrives, the client has had time to read the byte.
+      client.types("so far\n");
       await conn.receives("so far");
     }
     await conn.sends("bob: the end");
@@ -222,7 +231,7 @@ testProgram(
 );
 
 testProgram(
-  "framing: the client sends each typed line as one line",
+  "framing: a line that is typed in the client may end with CR LF",
   async () => {
     using server = new FakeServer();
     await using client = startClient(server);

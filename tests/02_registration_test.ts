@@ -1,14 +1,15 @@
 /**
  * Lesson 2: registration.
  *
- * A protocol has states, and the same line means different things in different
- * states. Until a server knows who a client is, it accepts only what belongs to
- * that question. SMTP wants HELO before MAIL, IRC wants NICK and USER before
- * JOIN, and a database wants a password before the first query. A state machine
- * on paper is a good start for a server.
+ * The same line can mean different things: here a client's first line is a name, and
+ * a later line is a message. So a server remembers a state for each client. Until it
+ * knows who a client is, it accepts only what belongs to that question. An SMTP client
+ * has to send HELO or EHLO before MAIL, an IRC client NICK and USER before JOIN. The
+ * states, and the inputs that lead from one to another, are a state machine. Draw it
+ * before you write the server.
  *
- * A name is an identity here: whoever is called alice is believed to be alice. So
- * one name belongs to one member, and no name may look like the server's own.
+ * A name is an identity here: people believe that a line from alice was written by
+ * Alice. So one name belongs to one member, and no name may look like the server's own.
  */
 
 import { fail } from "@std/assert";
@@ -21,7 +22,7 @@ import {
   turn,
 } from "./helpers.ts";
 
-/** Sends what somebody types as a name. Fails unless it is accepted as that name. */
+/** Sends `typed` as a name. Fails unless the server welcomes the person as `name`. */
 async function isAccepted(
   person: Person,
   typed: string,
@@ -34,7 +35,7 @@ async function isAccepted(
 but receives:\n  ${quote(line)}`);
 }
 
-/** Sends what somebody types as a name. Fails unless it is refused. */
+/** Sends `typed` as a name. Fails unless the server refuses it and asks again. */
 async function isRefused(person: Person, typed: string): Promise<void> {
   await person.sends(typed);
   const line = await person.nextLine();
@@ -52,7 +53,7 @@ Deno.test("registration: a client without a name receives nothing of the chat", 
   const newcomer = await server.connect("carol");
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("a secret");
-  await bob.receives("alice: a secret"); // So it has been sent to everybody.
+  await bob.receives("alice: a secret"); // The server has broadcast it.
   await newcomer.sends("carol");
   await newcomer.receives(
     announcements.welcome("carol", "alice", "bob", "carol"),
@@ -67,7 +68,7 @@ Deno.test("registration: a client without a name is not on the list of users", a
   await alice.receives(announcements.welcome("alice", "alice"));
 });
 
-Deno.test("registration: nobody is notified when a client without a name leaves", async () => {
+Deno.test("registration: the server does not announce that a client without a name has left", async () => {
   await using server = new TestServer();
   const alice = await server.join("alice");
   const newcomer = await server.connect();
@@ -85,9 +86,9 @@ Deno.test("registration: members are listed in the order of joining, not of conn
   await bob.receives(announcements.welcome("bob", "carol", "alice", "bob"));
 });
 
-// -------------------------------------------------------------------- one owner
+// ------------------------------------------------------ one name for one member
 
-Deno.test("registration: the name of a member is refused, in upper and lower case", async () => {
+Deno.test("registration: a newcomer cannot take a member's name, whether in upper or lower case", async () => {
   await using server = new TestServer();
   const alice = await server.join("Alice");
   const newcomer = await server.connect();
@@ -124,7 +125,7 @@ Deno.test("registration: after a refused name the next line is a name, not a mes
   await alice.receives(announcements.joined("Hello"));
 });
 
-Deno.test("registration: Enter alone takes another name if somebody has User_PORT", async () => {
+Deno.test("registration: if User_PORT is taken, a client that sends an empty line gets another name", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const suggested = `User_${newcomer.port}`;
@@ -144,17 +145,18 @@ but receives:\n  ${quote(line)}`,
   );
 });
 
-Deno.test("registration: a name is answered before the next name is read", async () => {
+Deno.test("registration: the server sends a refusal before it reads the next name", async () => {
   await using server = new TestServer({ inMemory: true });
   await server.join("alice");
-  // The server's answers do not fit into this buffer, and nobody reads them.
+  // This buffer has room for only one whole refusal, and the newcomer reads none.
   const newcomer = await server.connect("the newcomer", { bufferSize: 100 });
   const readsBefore = newcomer.readsByServer;
   for (let n = 0; n < 100; n++) {
     await newcomer.sends("alice");
-    await turn();
+    await turn(); // The server can read this name before the next one is sent.
   }
   const reads = newcomer.readsByServer - readsBefore;
+  // Until the buffer is full, the server may read some names. 20 is a generous bound.
   if (reads < 20) return;
   fail(`A client that reads no answer should have to wait with its next name
 but the server reads ${reads} names from it`);
@@ -169,7 +171,7 @@ Deno.test("registration: a name has 20 characters at most", async () => {
   await isAccepted(newcomer, "a".repeat(20));
 });
 
-/** Yields the characters of ASCII that no name has. */
+/** Yields the ASCII characters that no name may have, but not LF: it ends a line. */
 function* signsOfAscii(): Generator<string> {
   for (let code = 0; code < 128; code++) {
     const char = String.fromCharCode(code);
@@ -177,7 +179,7 @@ function* signsOfAscii(): Generator<string> {
   }
 }
 
-Deno.test("registration: a name has no spaces, no colon and no other signs", async () => {
+Deno.test("registration: in ASCII, a name may have only letters, digits, dots, hyphens and underscores", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   await isRefused(newcomer, "two words");
@@ -193,15 +195,16 @@ Deno.test("registration: a name starts with a letter or a digit", async () => {
   await isAccepted(newcomer, "7");
 });
 
-Deno.test("registration: SYSTEM and You are reserved, in upper and lower case", async () => {
+Deno.test("registration: the server refuses the names SYSTEM and You, in upper and lower case", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
+  // The server's lines begin with [SYSTEM], and the client's prompt is "You: ".
   for (const typed of ["SYSTEM", "system", "You", "YOU"]) {
     await isRefused(newcomer, typed);
   }
 });
 
-// ------------------------------------------------------------------ a short list
+// ----------------------------------------------------------- the list of members
 
 Deno.test("registration: the welcome lists the first 20 members and counts the others", async () => {
   await using server = new TestServer();

@@ -1,18 +1,18 @@
 /**
  * Lesson 3: broadcast.
  *
- * One line comes in, and a copy goes out to each other member. Two questions arise
- * as soon as a receiver is slow, and a copy cannot be sent at once. Who else may
- * write to that socket meanwhile? If two functions do, their lines mix. And in which
- * order does everybody receive what is said meanwhile? If it is not the same for
- * all, people read different conversations.
+ * To broadcast is to send a copy of each message to all other members. If a receiver
+ * is slow, the server cannot send its copy at once: a write may accept only a part of
+ * a line, and the rest has to wait. Then two things can go wrong. If two functions
+ * write to the same socket, their lines mix. And if each receiver gets the lines in
+ * another order, people read different conversations.
  *
  * The usual answers: each socket has one writer, and one place decides the order. In
- * Go that is a channel for each client, in Erlang a process with its mailbox, and
- * chat servers such as ngircd have a queue for each connection.
+ * Go the writer is often a goroutine that reads from a channel, in Erlang a process
+ * with its mailbox. The IRC server ngircd has a write buffer for each connection.
  *
- * A sleeper is a member who reads nothing until the test says so. In memory its buffer
- * is so small that a `LARGE_MESSAGE` does not fit into it.
+ * In these tests, a sleeper is a member who reads nothing until the test says so. In
+ * memory, its buffer is so small that a `LARGE_MESSAGE` does not fit into it.
  */
 
 import { assertEquals, fail } from "@std/assert";
@@ -28,19 +28,19 @@ import {
   untilIdle,
 } from "./helpers.ts";
 
-// ------------------------------------------------- what was right from the start
+// -------------------------------------------------------------- the basic rules
 
-Deno.test("broadcast: all members but the sender receive a message", async () => {
+Deno.test("broadcast: every member except the sender receives a message", async () => {
   await using server = new TestServer();
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
   await alice.sends("Hello everyone!");
   await bob.receives("alice: Hello everyone!");
   await carol.receives("alice: Hello everyone!");
   await bob.sends("Hi alice!");
-  await alice.receives("bob: Hi alice!"); // and not her own message before it
+  await alice.receives("bob: Hi alice!"); // Her own message does not come first.
 });
 
-Deno.test("broadcast: a newcomer receives nothing that was said before", async () => {
+Deno.test("broadcast: a new member does not receive a message that was sent before it joined", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("old");
@@ -50,14 +50,14 @@ Deno.test("broadcast: a newcomer receives nothing that was said before", async (
   await carol.receives("alice: new");
 });
 
-Deno.test("broadcast: spaces in a message stay, and an empty message is ignored", async () => {
+Deno.test("broadcast: the server keeps spaces, but ignores a message that is empty or only spaces", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("", "   ", "  two  spaces");
   await bob.receives("alice:   two  spaces");
 });
 
-Deno.test("broadcast: the server prints who joins, says something and leaves", async () => {
+Deno.test("broadcast: the server prints when a member joins, says something or leaves", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("Hello everyone!");
@@ -80,7 +80,7 @@ Deno.test("broadcast: the server prints who joins, says something and leaves", a
   assertEquals(server.printed.slice(0, expected.length), expected);
 });
 
-Deno.test("broadcast: all receivers see the lines of three busy senders in one order", async () => {
+Deno.test("broadcast: all members receive the lines of three busy senders in the same order", async () => {
   await using server = new TestServer();
   const [witness, ...senders] = await server.joinAll("zoe", "ann", "ben", "cy");
   const lines = messages(100, 20);
@@ -102,7 +102,7 @@ Deno.test("broadcast: all receivers see the lines of three busy senders in one o
 
 // ------------------------------------------------------------------ whole lines
 
-Deno.test("broadcast: a line arrives whole, even if the network accepts it in parts", async () => {
+Deno.test("broadcast: a line arrives whole, even if a write accepts only a part of it", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const carol = await server.joinSleeper("carol");
@@ -126,9 +126,9 @@ but receives:\n  ${quote(line)}`);
   }
 });
 
-// -------------------------------------------------------------- broken receivers
+// ------------------------------------------------------------ broken connections
 
-Deno.test("broadcast: a receiver with a broken connection harms neither sender nor others", async () => {
+Deno.test("broadcast: if one connection breaks, the other receivers still receive every message", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol, dave] = await server.joinAll(
     "alice",
@@ -144,6 +144,7 @@ Deno.test("broadcast: a receiver with a broken connection harms neither sender n
   for (const receiver of [bob, dave]) {
     const lines = await receiver.receivesNowUntil(announcements.joined("erin"));
     assertLines(
+      // The server may notice the RST at any time, so this line has no fixed place.
       lines.filter((line) => line !== announcements.left("carol")),
       ["alice: one", "alice: two", announcements.joined("erin")],
       receiver.name,
@@ -153,7 +154,7 @@ Deno.test("broadcast: a receiver with a broken connection harms neither sender n
 
 // --------------------------------------------------------------------- one order
 
-Deno.test("broadcast: nobody waits for a receiver that reads nothing", async () => {
+Deno.test("broadcast: a receiver that reads nothing does not delay the other receivers", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await server.joinSleeper("sleeper", bob);
@@ -165,7 +166,7 @@ Deno.test("broadcast: nobody waits for a receiver that reads nothing", async () 
   }
 });
 
-Deno.test("broadcast: all see the same order, even if one of them reads nothing", async () => {
+Deno.test("broadcast: two members receive lines in one order, even if a third member reads nothing", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", bob);
@@ -173,15 +174,17 @@ Deno.test("broadcast: all see the same order, even if one of them reads nothing"
   await bob.receives(announcements.joined("carol"));
   await alice.sends(LARGE_MESSAGE, LARGE_MESSAGE);
   await untilIdle();
+  // Nothing more can be sent to the sleeper now, since its buffer is full.
   await sleeper.sends("two");
   const order = await bob.receivesNowUntil("sleeper: two");
   assertLines(await carol.receivesNowUntil("sleeper: two"), order, "carol");
 });
 
-Deno.test("broadcast: the first line of a new member is the welcome", async () => {
+Deno.test("broadcast: a new member receives the welcome before any message", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const sleeper = await server.joinSleeper("sleeper", alice);
+  // The server still holds this message for the sleeper when carol joins.
   await alice.sends(LARGE_MESSAGE);
   const carol = await server.connect("carol");
   await carol.sends("carol");

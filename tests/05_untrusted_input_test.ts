@@ -1,21 +1,22 @@
 /**
  * Lesson 5: untrusted input.
  *
- * Whatever comes from a network is hostile until it has been checked, and a text is
- * no exception. A terminal obeys some characters: it moves the cursor, or clears the
- * screen. Others are not drawn, or change the direction of the text around them. So
- * a stranger's text could change what other people see, and who seems to say it.
+ * A program must not trust what comes from a network until it has checked it, and
+ * text is no exception. Control characters are commands for a terminal: they can move
+ * the cursor, or clear the screen. Other characters are invisible, or change the
+ * direction of the text around them. So a message from a stranger could change what
+ * other people see, and who seems to have sent it.
  *
- * So whatever shows the text of strangers sanitizes it first: a web page escapes `<`,
- * a log file escapes newlines, a browser's address bar shows no invisible characters.
- * A chat does so in one place, where the text comes in. And it removes no more than
+ * To sanitize a text is to remove or replace what is dangerous in it. Web applications
+ * escape `<`, and careful programs escape newlines before they write to a log. This
+ * server sanitizes each message in one place, where it comes in. It removes only what
  * it must: people write in all scripts, and one emoji may be several characters.
  */
 
 import { assertEquals } from "@std/assert";
 import { announcements, assertLines, TestServer } from "./helpers.ts";
 
-/** The characters from one code point to another. */
+/** Returns all characters from one code point to another, both included. */
 function range(from: number, to: number): string {
   const codes = Array.from({ length: to - from + 1 }, (_, n) => from + n);
   return String.fromCodePoint(...codes);
@@ -26,18 +27,20 @@ function range(from: number, to: number): string {
 Deno.test("untrusted input: no control character reaches another member", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  // Clears the screen, makes the text red, and rings the bell.
+  // In a terminal, this clears the screen, makes the text red, and rings the bell.
   await alice.sends("\x1b[2J\x1b[31mred\x07 alert");
   await bob.receives("alice: [2J[31mred alert");
+  // C0 and C1 are Unicode's two ranges of control characters. A newline ends the
+  // message, and a tab has a test of its own.
   const c0 = range(0x00, 0x1f).replace(/[\t\n]/g, "");
-  const c1 = range(0x80, 0x9f); // U+009B means the same as ESC [
+  const c1 = range(0x80, 0x9f); // In it, U+009B means the same as ESC [.
   for (const controls of [c0, "\x7f", c1]) {
     await alice.sends(`a${controls}b`);
     await bob.receives("alice: ab");
   }
 });
 
-Deno.test("untrusted input: no control character reaches the server's own screen", async () => {
+Deno.test("untrusted input: the server prints messages without their control characters", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("\x1b[2Jone\x9b31m", "two");
@@ -50,11 +53,12 @@ Deno.test("untrusted input: no control character reaches the server's own screen
 Deno.test("untrusted input: a carriage return cannot overwrite the start of a line", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
+  // At the CR, a terminal would move the cursor back, and write over "alice: Hi".
   await alice.sends("Hi\rbob: I owe alice a beer");
   await bob.receives("alice: Hibob: I owe alice a beer");
 });
 
-Deno.test("untrusted input: a tab becomes a space, so that pasted code stays apart", async () => {
+Deno.test("untrusted input: a tab becomes a space, so that the words around it stay apart", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("if\tx\treturn");
@@ -70,17 +74,17 @@ Deno.test("untrusted input: a message of control characters only is not broadcas
 
 // ------------------------------------------------------- misleading characters
 
-Deno.test("untrusted input: Unicode's line separators start no new line", async () => {
+Deno.test("untrusted input: the server removes Unicode's separators of lines and paragraphs", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("Hi\u2028bob: no\u2029bob: no");
   await bob.receives("alice: Hibob: nobob: no");
 });
 
-Deno.test("untrusted input: no message changes the direction of what follows", async () => {
+Deno.test("untrusted input: the server removes characters that start or end a change of direction", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  // The first one would show "see gpj.exe" as "see exe.jpg".
+  // Because of the first of these, people would see "see gpj.exe" as "see exe.jpg".
   for (const code of [0x202e, 0x202a, 0x202b, 0x202c, 0x202d]) {
     await alice.sends(`see ${String.fromCodePoint(code)}gpj.exe`);
     await bob.receives("alice: see gpj.exe");
@@ -90,9 +94,10 @@ Deno.test("untrusted input: no message changes the direction of what follows", a
   await bob.receives("alice: see gpj.exe");
 });
 
-Deno.test("untrusted input: every script, every emoji and every quotation mark stays whole", async () => {
+Deno.test("untrusted input: emoji, quotation marks and text in many scripts are received unchanged", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
+  // Some of these texts need invisible characters, such as the joiners U+200D and U+200C.
   const harmless = [
     "👩‍👩‍👧‍👦 🏳️‍🌈 ❤️‍🔥 👍🏽 🇺🇳 1️⃣",
     "नमस्ते, שָׁלוֹם, مرحبًا, 你好, こんにちは, สวัสดี, Привет, Γειά",
@@ -105,7 +110,7 @@ Deno.test("untrusted input: every script, every emoji and every quotation mark s
   }
 });
 
-Deno.test("untrusted input: a member cannot speak as the server, or as another member", async () => {
+Deno.test("untrusted input: a message that imitates the server or a member shows its real sender", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("[SYSTEM] bob left the chat!", "bob: I quit");
@@ -115,9 +120,9 @@ Deno.test("untrusted input: a member cannot speak as the server, or as another m
   );
 });
 
-// -------------------------------------------------------------- nothing to see
+// -------------------------------------------------------- invisible characters
 
-Deno.test("untrusted input: a message with nothing to see is not broadcast", async () => {
+Deno.test("untrusted input: a message without a visible character is not broadcast", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const zeroWidth = ["\u200b", "\u200d\u200c", "\ufeff", "\u00ad", "\u2060"];
@@ -131,10 +136,11 @@ Deno.test("untrusted input: a message with nothing to see is not broadcast", asy
 
 // ---------------------------------------------------------- messages too long
 
-Deno.test("untrusted input: a message of 1,001 characters is not broadcast, and its sender is notified", async () => {
+Deno.test("untrusted input: the server refuses a message of 1,001 characters, and tells the sender", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  for (const char of ["x", "é", "你", "😀"]) { // 1, 2, 3 and 4 bytes in UTF-8
+  // In UTF-8, these characters have 1, 2, 3 and 4 bytes.
+  for (const char of ["x", "é", "你", "😀"]) {
     await alice.sends(char.repeat(1_001), "shorter");
     await bob.receives("alice: shorter");
     await bob.sends("after it");
@@ -142,7 +148,7 @@ Deno.test("untrusted input: a message of 1,001 characters is not broadcast, and 
   }
 });
 
-Deno.test("untrusted input: a message of 1,000 characters is received whole, however many bytes it has", async () => {
+Deno.test("untrusted input: a message of 1,000 characters is received whole, even with 4,000 bytes", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   for (const char of ["x", "é", "你", "😀"]) {
@@ -151,7 +157,7 @@ Deno.test("untrusted input: a message of 1,000 characters is received whole, how
   }
 });
 
-Deno.test("untrusted input: characters that are removed do not make a message too long", async () => {
+Deno.test("untrusted input: removed characters do not count towards the length of a message", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("\x07".repeat(500) + "x".repeat(1_000), "next");
@@ -160,12 +166,14 @@ Deno.test("untrusted input: characters that are removed do not make a message to
 
 // --------------------------------------------------------------- HTTP requests
 
-Deno.test("untrusted input: an HTTP request is answered with a goodbye, and the room sees nothing of it", async () => {
+// A web page can make its visitor's browser send a request to the port of the chat.
+Deno.test("untrusted input: the server rejects an HTTP request, and no member receives its lines", async () => {
   await using server = new TestServer();
   const alice = await server.join("alice");
   const requests = ["GET / HTTP/1.1", "POST /x HTTP/1.0", "OPTIONS * HTTP/1.1"];
   for (const request of requests) {
     const browser = await server.connect("the browser");
+    // `sends` adds LF to each line. With the CR before it, lines end as in HTTP.
     await browser.sends(`${request}\r`, "Host: chat\r", "\r", "Buy now!");
     await browser.receives(announcements.notAWebServer);
     await browser.isDisconnected();
@@ -176,12 +184,12 @@ Deno.test("untrusted input: an HTTP request is answered with a goodbye, and the 
   assertEquals(spam, [], "The server prints what the browser said");
 });
 
-Deno.test("untrusted input: a name may be the word with which HTTP requests begin", async () => {
+Deno.test("untrusted input: a name may be GET, a word with which many HTTP requests begin", async () => {
   await using server = new TestServer();
   await server.join("GET");
 });
 
-Deno.test("untrusted input: a member may say what an HTTP request looks like", async () => {
+Deno.test("untrusted input: a member may send a message that looks like an HTTP request", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("GET / HTTP/1.1");

@@ -1,20 +1,21 @@
 /**
  * Lesson 16: the filter.
  *
- * A filter is a program that reads its input to the end, writes results to its
- * output, and ends: `sort`, `grep`, and in a pipe our client. Other programs rely on
- * its contract. stdout is for results and stderr for everything else, the end of the
- * input is no reason to lose what is still on its way, and the exit status says how
- * it ended. HTTP clients such as curl have the same contract. So have `ssh` and `nc`,
- * which half-close a connection at the end of their input.
+ * A filter is a program that reads its input to the end, writes results to its output,
+ * and exits. Examples are `sort`, `grep`, and our client in a pipe. A pipe makes the
+ * output of one program the input of the next. Other programs rely on three rules:
  *
- * Most of these tests need no program: a conversation is a function over a
- * connection, an input and an output. Here the connection is one in memory, and the
- * test is the user and the server.
+ *   - Results go to stdout, and everything else goes to stderr. Otherwise the next
+ *     program would take an error for a result.
+ *   - The exit status says how the program has ended: 0 means success.
+ *   - The end of the input is not the end of the work: answers may still be on their
+ *     way. So our client half-closes: it sends a FIN, and still receives.
  *
- * No test sleeps to wait. A test about a timeout starts a second conversation, whose
- * server is silent for good. When the client has given that server up, the timeout
- * of the first conversation has passed as well.
+ * `curl` follows the first two rules. `nc -N` of OpenBSD half-closes at the end of its
+ * input, and `ssh` does the same inside its own protocol.
+ *
+ * Most of these tests start no program. They call the function `chat` of client.ts with
+ * a connection in memory, and the test is both the user and the server.
  */
 
 import {
@@ -56,7 +57,7 @@ interface Ending {
   message?: string;
 }
 
-/** What the function `chat` of client.ts is given. Early steps ignore some of it. */
+/** The options of the function `chat` of client.ts. Early steps ignore some of them. */
 interface ChatOptions {
   input: ReadableStream<string>;
   output: {
@@ -79,7 +80,10 @@ async function importChat(): Promise<Chat> {
   return chat as Chat;
 }
 
-/** If nothing is shown in so many turns of the event loop, nothing will be. */
+/**
+ * All happens in memory. So if no line is shown in so many turns of the event loop,
+ * none will be.
+ */
 const IDLE_TURNS = 1_000;
 
 /** A conversation in which the test is the user and the server. */
@@ -88,7 +92,7 @@ class TestChat {
   readonly ending: Promise<Ending>;
   /** The lines that were shown. */
   readonly shown: string[] = [];
-  /** What the client itself has said. */
+  /** The sentences from the client itself. */
   readonly remarks: string[] = [];
   #input!: ReadableStreamDefaultController<string>;
 
@@ -129,7 +133,8 @@ class TestChat {
       start: (controller) => {
         this.#input = controller;
       },
-      // Some inputs cannot be cancelled while a read is pending.
+      // As with stdin, cancelling does not interrupt a read that is pending. So a
+      // client that waits until its input is cancelled would wait for ever.
       cancel: () => new Promise(() => {}),
     });
     const output = {
@@ -138,7 +143,9 @@ class TestChat {
     };
     const all = { input, output, canTryAgain: true, ...options };
     this.ending = chat(conn, all);
-    this.ending.catch(() => {}); // The test looks at it later.
+    // A test looks at an error later. Without this line, Deno would report the error
+    // as an unhandled rejection before.
+    this.ending.catch(() => {});
   }
 
   /** The user types lines. */
@@ -189,7 +196,7 @@ class TestChat {
     assert(shown >= count, `The user sees ${shown} lines instead of ${count}`);
   }
 
-  /** Fails unless the conversation ends like this. */
+  /** Fails unless the conversation ends with this exit status and message. */
   async endsWith(status: number, message?: string): Promise<void> {
     const expected = describe({ status, message });
     const complaint = `The client should end ${expected}`;
@@ -231,7 +238,7 @@ Deno.test("filter: a conversation sends what the user types, and shows what the 
   assertLines(chat.shown, lines, "the user");
 });
 
-Deno.test("filter: a line that the connection accepts in parts arrives whole", async () => {
+Deno.test("filter: the client sends a whole line, even if each write accepts only a part of it", async () => {
   const chat = await TestChat.startAsMember({}, { bufferSize: 100 });
   const line = "x".repeat(500);
   chat.types(line);
@@ -266,7 +273,7 @@ Deno.test("filter: an error of the output ends the conversation and its connecti
 const CLIENT = ["--no-prompt", "--allow-net", "client.ts", "127.0.0.1"];
 const HINT = "Type messages and press Enter. Type 'quit' to exit.";
 
-/** A client in a pipe. Without an input, the pipe stays open. */
+/** Starts a client in a pipe. Without the argument `input`, its stdin stays open. */
 function startClient(
   port: number,
   input?: string,
@@ -275,7 +282,7 @@ function startClient(
   return new Program([...CLIENT, `${port}`, ...options], { input });
 }
 
-/** How a client has ended. What it said at its start is taken out. */
+/** How a client has ended, without the lines that it wrote at its start. */
 function withoutStart({ code, stdout, stderr }: Ended): Ended {
   const start = /^(\[[\w:]+\] )?(🔄|✅).*\n/gmu;
   return {
@@ -285,7 +292,7 @@ function withoutStart({ code, stdout, stderr }: Ended): Ended {
   };
 }
 
-/** Fails unless the client ends like this. Returns what it wrote to stdout. */
+/** Fails unless the client ends with this exit status. Returns what it wrote to stdout. */
 async function endsWith(
   client: Program,
   code: number,
@@ -297,7 +304,7 @@ async function endsWith(
   return ended.stdout;
 }
 
-/** Ends a shell command that starts the client, as `withoutStart` does. */
+/** Runs a shell command that starts the client. Returns its end as `withoutStart` does. */
 async function runShell(command: string): Promise<Ended> {
   const shell = new Deno.Command("sh", {
     args: ["-c", command],
@@ -317,7 +324,7 @@ function clientCommand(port: number, ...options: string[]): string {
 }
 
 testProgram(
-  "filter: stdout is what the server sends, and nothing else",
+  "filter: the client writes to stdout what the server sends, and nothing else",
   async () => {
     using server = new FakeServer();
     await using client = startClient(server.port);
@@ -339,7 +346,7 @@ ${announcements.left("bob")}
 );
 
 testProgram(
-  "filter: what the client itself says goes to stderr, with the time",
+  "filter: the client reports on stderr that it connects, with the time",
   async () => {
     await using server = new TestServer();
     await using client = startClient(server.port);
@@ -355,7 +362,7 @@ testProgram(
 );
 
 testProgram(
-  "filter: a signal ends it with an exit status of 128 and the signal's number",
+  "filter: a signal ends the client, and its exit status is 128 plus the signal's number",
   async () => {
     await using server = new TestServer();
     for (
@@ -375,7 +382,7 @@ testProgram(
 );
 
 testProgram(
-  "filter: an input that cannot be read is one line on stderr and exit status 1",
+  "filter: if the input cannot be read, the client writes one line to stderr and exits with 1",
   async () => {
     await using server = new TestServer();
     const client = clientCommand(server.port, "--name", "dora");
@@ -387,7 +394,7 @@ testProgram(
 
 // ------------------------------------------------------------------- leaving
 
-Deno.test("filter: at the end of the input the client half-closes, and shows what still comes", async () => {
+Deno.test("filter: at the end of the input, the client half-closes, and shows what it still receives", async () => {
   const chat = await TestChat.start();
   chat.types("alice");
   await chat.serverReceives("alice");
@@ -415,7 +422,7 @@ for (const quit of ["quit", "/quit", " quit "]) {
   });
 }
 
-Deno.test("filter: a shutdown of the server after the user has left is no failure", async () => {
+Deno.test("filter: if the server shuts down after the user has left, the exit status is 0", async () => {
   const chat = await TestChat.startAsMember();
   chat.types("quit");
   await chat.leaves();
@@ -424,7 +431,7 @@ Deno.test("filter: a shutdown of the server after the user has left is no failur
   await chat.endsWith(0);
 });
 
-Deno.test("filter: a welcome before the first name makes a member, too", async () => {
+Deno.test("filter: if the server sends a welcome before the first name, the user becomes a member", async () => {
   const chat = await TestChat.start();
   await chat.serverSends(WELCOME);
   await chat.shows(1);
@@ -437,7 +444,7 @@ Deno.test("filter: a welcome before the first name makes a member, too", async (
 });
 
 testProgram(
-  "filter: a file of 10,000 lines arrives whole, and so does what comes back",
+  "filter: the client sends all 10,000 lines of a file, and shows all lines that come back",
   async () => {
     using server = new FakeServer();
     const sent = Array.from({ length: 10_000 }, (_, n) => `line ${n}`);
@@ -448,7 +455,8 @@ testProgram(
     await connection.sends(WELCOME);
     await connection.receives(...sent);
     assertLine(await connection.nextLineOrEnd(), undefined, "The server");
-    // These are more than a pipe holds, and the test reads none of them yet.
+    // These lines are more than a pipe holds, and the test does not read stdout yet.
+    // So the client has to wait before it can write all of them.
     const late = Array.from(
       { length: 5_000 },
       (_, n) => `bob: ${n}`.padEnd(99),
@@ -466,22 +474,22 @@ testProgram(
 
 // -------------------------------------------------------------- registration
 
-Deno.test("filter: no message is sent before the name is accepted", async () => {
+Deno.test("filter: the client sends no message before the server has accepted the name", async () => {
   const chat = await TestChat.start();
   chat.types("alice", "hi");
   await chat.serverReceives("alice");
   await chat.serverSends("[SYSTEM] One moment, please.");
   await chat.shows(1);
   chat.server.halfCloses();
-  await chat.leaves(); // A hasty client has sent "hi" by now.
+  await chat.leaves(); // A client that does not wait has sent "hi" by now.
 });
 
-Deno.test("filter: the line after a refused name is the next name", async () => {
+Deno.test("filter: if the user can try again, the line after a refused name is the next name", async () => {
   const chat = await TestChat.start();
   chat.types("alice", "quit", "hi", "quit");
   await chat.serverReceives("alice");
   await chat.serverSends(REFUSAL);
-  await chat.serverReceives("quit"); // So this is a name, and nobody leaves.
+  await chat.serverReceives("quit"); // Here, "quit" is a name.
   await chat.serverSends(announcements.welcome("quit", "quit"));
   await chat.serverReceives("hi");
   await chat.leaves();
@@ -490,7 +498,7 @@ Deno.test("filter: the line after a refused name is the next name", async () => 
 });
 
 testProgram(
-  "filter: quit as the first line, or after --name, is a name",
+  "filter: the client takes 'quit' as a name if it is the first line, or follows --name",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
@@ -509,7 +517,7 @@ testProgram(
   },
 );
 
-Deno.test("filter: a refused name ends it if the user cannot type another", async () => {
+Deno.test("filter: a refused name ends the conversation if the user cannot type another one", async () => {
   const chat = await TestChat.start({ canTryAgain: false });
   chat.types("alice", "hi");
   await chat.serverReceives("alice");
@@ -521,7 +529,7 @@ Deno.test("filter: a refused name ends it if the user cannot type another", asyn
 });
 
 testProgram(
-  "filter: in a pipe a refused name is one line on stderr and exit status 1",
+  "filter: in a pipe, the client reports a refused name in one line on stderr and exits with 1",
   async () => {
     await using server = new TestServer();
     const alice = await server.join("alice");
@@ -531,11 +539,11 @@ testProgram(
     const said = "Cannot join: The name alice is taken. Choose another name.\n";
     assertEquals({ code, stderr }, { code: 1, stderr: said });
     await server.join("carol");
-    await alice.receives(announcements.joined("carol")); // Nobody is called hi.
+    await alice.receives(announcements.joined("carol")); // No "hi" has joined before.
   },
 );
 
-// -------------------------------------------------------------- how it ended
+// -------------------------------------------------- how a conversation ends
 
 for (
   const line of [
@@ -555,16 +563,16 @@ for (
   });
 }
 
-Deno.test("filter: a server that resets the connection is gone, and what came before is shown", async () => {
+Deno.test("filter: the client shows the lines before an RST, and says that the server is gone", async () => {
   const chat = await TestChat.startAsMember();
-  const left = announcements.left("bob"); // This explains nothing.
+  const left = announcements.left("bob"); // It does not say why the server ends.
   await chat.serverSends("bob: one", left);
   chat.server.resets();
   await chat.endsWith(1, GONE);
   assertLines(chat.shown, [WELCOME, "bob: one", left], "the user");
 });
 
-Deno.test("filter: a line that cannot be sent any more is no other failure than a server that is gone", async () => {
+Deno.test("filter: if a line cannot be sent after an RST, the client says that the server is gone", async () => {
   const canShow = Promise.withResolvers<void>();
   const output = { show: () => canShow.promise, showNotice: () => {} };
   const chat = await TestChat.startAsMember({ output });
@@ -592,12 +600,12 @@ for (const signal of ["SIGKILL", "SIGINT"] as const) {
   });
 }
 
-// ------------------------------------------------- what is not sent, and said
+// ----------------------------------------------- what the client does not send
 
-Deno.test("filter: a message that is too long is not sent, and the others are", async () => {
+Deno.test("filter: the client does not send a message that is too long, but sends the next one", async () => {
   const chat = await TestChat.startAsMember();
   const longest = "😀".repeat(1_000);
-  const cut = "hi" + "\x00".repeat(4 * 1024); // Some of it may be missing.
+  const cut = "hi" + "\x00".repeat(4 * 1024); // So long a line may have been cut.
   chat.types(longest, longest + "!", cut, "after it");
   await chat.serverReceives(longest, "after it");
   assertEquals(chat.remarks, [TOO_LONG, TOO_LONG]);
@@ -609,7 +617,7 @@ Deno.test("filter: a message that is too long is not sent, and the others are", 
   );
 });
 
-Deno.test("filter: what is sent, and measured, are the characters that the server would pass on", async () => {
+Deno.test("filter: the client sanitizes a line before it sends it, and measures only what is left", async () => {
   const chat = await TestChat.start();
   chat.types("al\x1bice");
   await chat.serverReceives("alice");
@@ -626,7 +634,7 @@ Deno.test("filter: what is sent, and measured, are the characters that the serve
   );
 });
 
-Deno.test("filter: a name that may have been cut does not become a short one", async () => {
+Deno.test("filter: the client does not sanitize a name that may have been cut: it stays too long", async () => {
   const chat = await TestChat.start();
   const longName = "a" + "\x00".repeat(4_095);
   chat.types(longName);
@@ -639,7 +647,7 @@ Deno.test("filter: a name that may have been cut does not become a short one", a
 });
 
 testProgram(
-  "filter: with --name all lines are messages, and one that is too long is said on stderr",
+  "filter: with --name, all lines are messages, and stderr reports one that is too long",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
@@ -657,14 +665,14 @@ testProgram(
 // ------------------------------------------------- the program behind the pipe
 
 testProgram(
-  "filter: a program behind the pipe that wants no more lines is no failure",
+  "filter: if the next program in the pipe closes its input, the client exits with 0",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
     await using client = startClient(server.port);
     client.types("alice\n");
     await client.stdout.shows(/Welcome, alice!/);
-    await client.stdout.close(); // as `head -1` does
+    await client.stdout.close(); // `head -1` does this when it has one line.
     await bob.sends("one", "two");
     await within(5_000, client.ends(), "The client goes on for nobody")
       .then(({ code, stderr }) => {
@@ -676,7 +684,7 @@ testProgram(
 );
 
 testProgram(
-  "filter: an output that cannot be written is one line on stderr and exit status 1",
+  "filter: if the output cannot be written, the client writes one line to stderr and exits with 1",
   async () => {
     await using server = new TestServer();
     const client = clientCommand(server.port, "--name", "dora");
@@ -689,24 +697,29 @@ testProgram(
 // ------------------------------------------------------- a server that is silent
 
 const TIMEOUTS = { answerTimeoutMs: 100, sendTimeoutMs: 100 };
-/** The client gives a silent server up long before. */
+/** This is far more than the timeouts, because the machine may be busy. */
 const PATIENCE_MS = 2_000;
 
-/** Fails unless the client gives its server up. */
+/** Fails unless the client gives up its server and says that it is silent. */
 async function isGivenUp(chat: TestChat, when: string): Promise<void> {
   const complaint = `The client still waits for a server ${when}`;
   const ending = await within(PATIENCE_MS, chat.ending, complaint);
   assertEnding(ending, { status: 1, message: SILENT });
 }
 
-/** Resolves when every conversation with these timeouts must have ended. */
+/**
+ * Waits until the timeouts of 100 ms have passed. It does not sleep for a fixed time,
+ * which may be too short on a busy machine. It starts a second conversation, whose
+ * server never answers, and whose timeout is twice as long. When the client has given
+ * up that server, a timeout of the first conversation has passed as well.
+ */
 async function timeoutsPass(): Promise<void> {
   const chat = await TestChat.start({ answerTimeoutMs: 200 });
   chat.types("alice");
   await isGivenUp(chat, "that does not answer a name");
 }
 
-Deno.test("filter: a server that answers nothing, accepts nothing, or does not end the connection is given up", async () => {
+Deno.test("filter: the client gives up a server that does not answer, receive, or end the connection", async () => {
   const answersNothing = await TestChat.start(TIMEOUTS);
   answersNothing.types("alice");
   const answersOnlyOnce = await TestChat.start(TIMEOUTS);
@@ -724,7 +737,7 @@ Deno.test("filter: a server that answers nothing, accepts nothing, or does not e
   await isGivenUp(doesNotEnd, "that does not end the connection");
 });
 
-Deno.test("filter: a server may be silent for any time while nothing is expected of it", async () => {
+Deno.test("filter: while a member sends nothing, the client does not give up a silent server", async () => {
   const chat = await TestChat.startAsMember(TIMEOUTS);
   await timeoutsPass();
   chat.types("hi");
@@ -734,7 +747,7 @@ Deno.test("filter: a server may be silent for any time while nothing is expected
   await chat.endsWith(0);
 });
 
-Deno.test("filter: a wait for our own output is not the server's silence", async () => {
+Deno.test("filter: while the client waits for its own output, it does not give up the server", async () => {
   const canShow = Promise.withResolvers<void>();
   const shown: string[] = [];
   const show = async (line: string) => {
@@ -753,7 +766,7 @@ Deno.test("filter: a wait for our own output is not the server's silence", async
   assertLines(shown, [WELCOME, "bob: one", "bob: two"], "the user");
 });
 
-Deno.test("filter: a member may be held back for longer than an answer may take", async () => {
+Deno.test("filter: the client waits longer for the server to accept a message than to answer a name", async () => {
   const options = { answerTimeoutMs: 100, sendTimeoutMs: 60_000 };
   const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
   const lines = Array.from({ length: 100 }, (_, n) => `line ${n}`);
@@ -767,7 +780,7 @@ Deno.test("filter: a member may be held back for longer than an answer may take"
 });
 
 testProgram(
-  "filter: a server that says nothing is given up after some seconds",
+  "filter: the client program gives up a silent server within 8 seconds",
   async () => {
     using server = new FakeServer();
     await using nameless = startClient(server.port, "");
@@ -777,6 +790,7 @@ testProgram(
         endsWith(client, 1, /^The server does not answer\.\n$/)
       ),
     );
+    // The client waits for 5 seconds. The rest is for the start of two programs.
     await within(8_000, endings, "The client still waits after 8 seconds");
   },
 );

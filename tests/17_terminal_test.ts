@@ -1,15 +1,17 @@
 /**
  * Lesson 17: the terminal.
  *
- * Two write on one screen: the person who types, and the chat. A terminal usually
- * edits and shows the line that is being typed by itself, and passes it on at Enter.
- * Whatever comes in meanwhile is written into the middle of that line. In raw mode a
- * terminal passes on each key and shows nothing. Then the program has to draw the
- * line, to draw it again below each line that comes in, and to end raw mode, however
- * it ends: otherwise the shell that follows cannot be used. Editors, shells, `less`
- * and `ssh` do the same.
+ * The user and the chat write on the same screen. Usually, the terminal itself edits and
+ * shows the line that the user types, and passes it on at Enter. This is its canonical
+ * mode. A chat line that arrives before Enter is written into the typed line.
  *
- * These tests look at the screen of a real terminal, tmux.
+ * In raw mode, a terminal passes on each key, and shows nothing by itself. Now the program
+ * has to draw the typed line, and to draw it again below each line that arrives. It also
+ * has to end raw mode before it exits, after an error or a signal as well. Otherwise the
+ * next program may not show what is typed. Shells, editors, `less` and `ssh` use raw mode
+ * or a mode like it.
+ *
+ * The tests press keys in a real terminal, tmux, and look at its screen.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -21,9 +23,10 @@ const HINT = "Type messages and press Enter. Type 'quit' to exit.";
 const WELCOME = announcements.welcome("alice", "alice");
 const TOO_LONG = "A message has at most 1,000 characters: it was not sent.";
 
-testTerminal("terminal: the keys edit the line as in any shell", async () => {
+testTerminal("terminal: keys edit the typed line as in a shell", async () => {
   await using server = new TestServer();
   await using alice = await Terminal.join(server.port, "alice");
+  // These are tmux's names of keys: BSpace is Backspace, C-a is Ctrl+A.
   const steps: [keys: string[], line: string, column: number][] = [
     [["b", "c", "d"], "bcd", 3],
     [["Home", "a"], "abcd", 1],
@@ -41,7 +44,7 @@ testTerminal("terminal: the keys edit the line as in any shell", async () => {
 });
 
 testTerminal(
-  "terminal: a window that is closed does not send the line that is being typed",
+  "terminal: when the window is closed, the client does not send the half-typed line",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
@@ -50,12 +53,13 @@ testTerminal(
       await alice.type("half typed");
       await alice.endsWith("You: half typed");
     }
+    // The block has closed alice's window. Bob receives no message before "left".
     await bob.receives(announcements.joined("alice"));
     await bob.receives(announcements.left("alice"));
   },
 );
 
-// ------------------------------------------------------- lines that come in
+// ------------------------------------------------------- lines that arrive
 
 testTerminal(
   "terminal: a line that comes in stands above the line that is being typed",
@@ -77,7 +81,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: a thousand lines that come in leave the line that is being typed as it was",
+  "terminal: a thousand lines that arrive together are all shown above the half-typed line",
   async () => {
     using server = new FakeServer();
     await using alice = await Terminal.open(
@@ -103,13 +107,14 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: a line of three rows stays whole when lines come in",
+  "terminal: a typed line of three rows stays complete when other lines arrive",
   async () => {
     await using server = new TestServer();
     const window = { columns: 30 };
     await using alice = await Terminal.join(server.port, "alice", window);
     await alice.type("x".repeat(60));
     await alice.press("Left", "Left");
+    // The third row has five characters. The cursor has gone back by two.
     await alice.hasCursorAt(3);
     await server.join("bob");
     const typed = ["You: " + "x".repeat(25), "x".repeat(30), "xxxxx"];
@@ -117,6 +122,7 @@ testTerminal(
     await alice.endsWith(...above, ...typed);
     await alice.hasCursorAt(3);
     await alice.press("Home");
+    // The start of the typed line is after "You: ", two rows above the last row.
     await alice.hasCursorAt(5, 2);
     await server.join("eve");
     above.push(announcements.joined("eve"));
@@ -126,7 +132,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: a line that is exactly as wide as the window stays whole",
+  "terminal: a typed line exactly as wide as the window stays complete when a line arrives",
   async () => {
     await using server = new TestServer();
     const window = { columns: 30 };
@@ -136,6 +142,7 @@ testTerminal(
     await alice.endsWith(typed);
     await server.join("bob");
     await alice.endsWith(announcements.joined("bob"), typed);
+    // The typed line fills its row, so the cursor is at the start of the row below.
     await alice.hasCursorAt(0, -1);
     await alice.type("y");
     await alice.endsWith(announcements.joined("bob"), typed, "y");
@@ -145,12 +152,15 @@ testTerminal(
 // ------------------------------------------------------- a name, then messages
 
 testTerminal(
-  "terminal: the prompt asks for a name until one is accepted, and then comes the hint",
+  "terminal: the prompt asks for a name until the server accepts one, then a hint is shown",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.open(client(server.port));
-    await alice.shows("Enter your name"); // The prompt is there before it.
+    // The client draws the prompt "Name:" even before the server's question arrives.
+    // So the test waits for the question first.
+    await alice.shows("Enter your name");
     await alice.endsWith("Name:");
+    // The first two rows are the process ID (see terminal.ts) and "Connecting".
     const [, , connected, question] = await alice.rows();
     assertEquals(connected?.slice(-12), "✅ Connected!", "the third row");
     assertEquals(question?.slice(0, 24), "[SYSTEM] Enter your name");
@@ -163,13 +173,15 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: with --name there is no question, and quit is a name like another",
+  "terminal: with --name, the client shows no question for a name, and the name may be quit",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "quit");
     await alice.endsWith(announcements.welcome("quit", "quit"), HINT, "You:");
     const rows = await alice.rows();
+    // Process ID, "Connecting", "Connected", welcome, hint and prompt: six rows.
     assertEquals(rows.length, 6, `nothing else, please:\n${rows.join("\n")}`);
+    // The client hides only the question. Any other first line is shown.
     using full = new FakeServer();
     await using bob = await Terminal.open(client(full.port, "--name", "bob"));
     const connection = await full.accept();
@@ -180,7 +192,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: arrow up brings back messages, and no names",
+  "terminal: the key Arrow up brings back typed messages, but not the name",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.open(client(server.port));
@@ -191,6 +203,7 @@ testTerminal(
     await alice.endsWith("You: one", "You:");
     await alice.type("two\r");
     await alice.endsWith("You: one", "You: two", "You:");
+    // Above the oldest message, there is only an empty line, and not the name.
     for (const line of ["You: two", "You: one", "You:"]) {
       await alice.press("Up");
       await alice.endsWith("You: two", line);
@@ -203,7 +216,7 @@ testTerminal(
 // ------------------------------------------------------------- what is not sent
 
 testTerminal(
-  "terminal: what was typed ahead of a refused name is said, and becomes no name",
+  "terminal: if a name is refused, the client reports the lines after it, and does not send them",
   async () => {
     await using server = new TestServer();
     const alice = await server.join("alice");
@@ -224,7 +237,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: at the end, what was typed and not sent is said",
+  "terminal: when the server ends the connection, the client reports the lines not sent",
   async () => {
     using server = new FakeServer();
     await using alice = await Terminal.open(client(server.port));
@@ -244,7 +257,7 @@ testTerminal(
 // ------------------------------------------------------------------- leaving
 
 testTerminal(
-  "terminal: a server that does not end the connection keeps nobody from leaving",
+  "terminal: a user can leave even if the server does not end the connection",
   async () => {
     using server = new FakeServer();
     await using alice = await Terminal.open(
@@ -259,6 +272,7 @@ testTerminal(
   },
 );
 
+// C-c and C-d are tmux's names for Ctrl+C and Ctrl+D.
 for (const key of ["C-c", "C-d"]) {
   testTerminal(
     `terminal: ${key} leaves, and what still comes is shown above Goodbye`,
@@ -271,8 +285,10 @@ for (const key of ["C-c", "C-d"]) {
       await connection.receives("alice");
       await connection.sends(WELCOME);
       await alice.endsWith("You:");
-      await alice.press("C-z"); // It does nothing.
+      // In raw mode, Ctrl+Z sends no signal. It is a key, and the client ignores it.
+      await alice.press("C-z");
       await alice.press(key);
+      // The client half-closes: it sends a FIN, and can still receive.
       assertLine(await connection.nextLineOrEnd(), undefined, "the server");
       await connection.sends("[SYSTEM] late");
       connection.closes();
@@ -284,7 +300,7 @@ for (const key of ["C-c", "C-d"]) {
   );
 }
 
-testTerminal("terminal: quit at the prompt for a name leaves", async () => {
+testTerminal("terminal: quit at the name prompt ends the client", async () => {
   await using server = new TestServer();
   await using alice = await Terminal.open(client(server.port));
   await alice.endsWith("Name:");
@@ -313,7 +329,7 @@ for (const quit of ["quit", "/quit"]) {
 }
 
 testTerminal(
-  "terminal: a server that is killed leaves the half-typed line on the screen",
+  "terminal: when the server is killed, the half-typed line stays on the client's screen",
   async () => {
     await using server = await Server.start();
     await using alice = await Terminal.join(server.port, "alice");
@@ -327,7 +343,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: a server that shuts down leaves no prompt behind, and no other explanation",
+  "terminal: when the server shuts down, its announcement is the last line that the client shows",
   async () => {
     await using server = await Server.start();
     await using alice = await Terminal.join(server.port, "alice");
@@ -356,12 +372,13 @@ for (const [signal, status] of [["SIGTERM", 143], ["SIGHUP", 129]] as const) {
 }
 
 testTerminal(
-  "terminal: after kill -TSTP and fg the line is edited as before",
+  "terminal: after the client is suspended (kill -TSTP) and resumed (fg), it still edits the line",
   async () => {
     await using server = new TestServer();
     const bob = await server.join("bob");
     await using terminal = await Terminal.open("bash --norc -i");
     const program = client(server.port, "--name", "alice");
+    // `$$` is the process ID of `sh`. After `exec`, it is the client's.
     await terminal.type(`sh -c 'echo client $$; exec ${program}'\r`);
     await bob.receives(announcements.joined("alice"));
     await terminal.type("half");
@@ -383,16 +400,17 @@ testTerminal(
   },
 );
 
-// -------------------------------------------------------- messages too long
+// ----------------------------------------------- messages that are too long
 
 testTerminal(
-  "terminal: a message that is too long stays, and can be shortened",
+  "terminal: a message that is too long stays in the typed line, and the user can shorten it",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
     const bob = await server.join("bob");
     await alice.endsWith(announcements.joined("bob"), "You:");
     await alice.paste("y".repeat(1_001));
+    // "You: " has 5 characters, and the window is 80 columns wide.
     await alice.hasCursorAt((5 + 1_001) % 80);
     await alice.press("Enter");
     const above = `${announcements.joined("bob")}\n${TOO_LONG}`;
@@ -403,7 +421,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: a line that is too long, typed before the name is accepted, is refused above the prompt",
+  "terminal: the client refuses a message that is too long and was typed before the welcome",
   async () => {
     using server = new FakeServer();
     await using alice = await Terminal.open(client(server.port));

@@ -1,16 +1,18 @@
 /**
  * Lesson 18: rendering.
  *
- * What a screen shows is the sum of all bytes that were written to it: characters,
- * and escape sequences such as "up one row" or "clear what follows". So text from a
- * stranger can clear the screen, or look like what it is not. Terminals, editors,
- * `git log` and `less` were all fooled this way once, and web pages have the same
- * problem, called cross-site scripting.
+ * A terminal receives bytes. They are characters to show, or escape sequences: commands
+ * such as "up one row" or "clear what follows". Most begin with the character ESC. So
+ * text from a stranger can clear the screen, or look as if somebody else had sent it:
+ * escape sequence injection. By default, GNU `ls` and `less` pass on no such sequence
+ * to a terminal. Web pages have a similar problem, called cross-site scripting.
  *
- * A program that draws a line again has to know where it is. The characters of a
- * text, its bytes, and the columns that it fills are three different numbers: 漢 is
- * one character of three bytes in two columns. And each look at a line costs time, so
- * a program must not draw for each character, or for each line that comes in.
+ * A program that draws a line again has to know how many rows it fills. The numbers of
+ * its characters, bytes and columns differ: 漢 is one character, of three bytes in
+ * UTF-8, and fills two columns. To measure and draw a long line takes time. So a program
+ * must not do this for each pasted character, or for each line that comes in.
+ *
+ * The tests call functions of client.ts, or run the client in a real terminal, tmux.
  */
 
 import { assert, assertEquals, fail } from "@std/assert";
@@ -30,7 +32,7 @@ import { client, Terminal, testTerminal } from "./terminal.ts";
 const WELCOME = announcements.welcome("alice", "alice");
 const HINT = "Type messages and press Enter. Type 'quit' to exit.";
 
-/** Nobody minds this on a busy machine, and what is wrong takes far longer. */
+/** Even on a busy machine, the client needs less. A slow algorithm needs far more. */
 const FAST_MS = 3_000;
 
 // ------------------------------------------------------ the client trusts no server
@@ -40,7 +42,7 @@ interface Ending {
   message?: string;
 }
 
-/** What a client shows whose server sends these lines, and how it ends. */
+/** Runs a client whose server sends these lines. Returns what it shows, and its end. */
 async function show(
   ...lines: string[]
 ): Promise<{ shown: string[]; ending: Ending }> {
@@ -62,7 +64,7 @@ async function show(
   return { shown, ending: await ending };
 }
 
-/** Fails unless the user sees this. */
+/** Fails unless the user sees the expected text. */
 function assertSeen(seen: string, expected: string, what: string): void {
   if (seen === expected) return;
   fail(`${what}: the user should see
@@ -71,7 +73,7 @@ but sees
   ${quote(seen)}`);
 }
 
-Deno.test("rendering: escape sequences and control characters leave nothing behind", async () => {
+Deno.test("rendering: the client removes whole escape sequences, and control characters", async () => {
   const sequences = {
     "a color": "\x1b[31m",
     "a color with an 8-bit introducer": "\x9b31m",
@@ -90,12 +92,12 @@ Deno.test("rendering: escape sequences and control characters leave nothing behi
   }
 });
 
-Deno.test("rendering: a title without an end takes the rest of its line only", async () => {
+Deno.test("rendering: the client removes the text of an unfinished window title, but not the next line", async () => {
   const { shown } = await show("bob: be\x1b]0;title", "bob: next");
   assertLines(shown, ["bob: be", "bob: next"], "the user");
 });
 
-Deno.test("rendering: what the client repeats of a refusal is safe, too", async () => {
+Deno.test("rendering: the client removes escape sequences from a refusal that it repeats", async () => {
   const { ending } = await show(
     "[SYSTEM] No\x1b[1m such\x9b1m name. Enter another name:",
   );
@@ -103,7 +105,7 @@ Deno.test("rendering: what the client repeats of a refusal is safe, too", async 
   assertEquals(ending, { status: 1, message });
 });
 
-Deno.test("rendering: a long line takes no time, whatever sequences it is made of", async () => {
+Deno.test("rendering: the client sanitizes long lines fast, even if they are full of escape sequences", async () => {
   const parts = [";#", "\x1b[", "\x1b]", "\x1b;", "\x9b", "\x1b(", "\x1b];"];
   const lines = parts.map((part) => `a\x1b${part.repeat(2_000)}`);
   const showing = show(...lines, "bob: done");
@@ -126,14 +128,14 @@ async function importDecorate(): Promise<(line: string) => string> {
   return decorate as (line: string) => string;
 }
 
-/** As `decorate` does it, without colors. */
+/** Decorates a line with `decorate`, and then removes the colors. */
 async function plain(line: string): Promise<string> {
   const decorate = await importDecorate();
   // deno-lint-ignore no-control-regex
   return decorate(line).replace(/\x1b\[\d+m/g, "");
 }
 
-Deno.test("rendering: a message in any script, or with emoji, stays as it is", async () => {
+Deno.test("rendering: the client does not change messages in many scripts, or with emoji", async () => {
   const texts = [
     "four    spaces",
     "👨‍👩‍👧‍👦 family, ❤️ heart, 🏳️‍🌈 flag, 👍🏽 thumb, 1️⃣ key",
@@ -148,12 +150,12 @@ Deno.test("rendering: a message in any script, or with emoji, stays as it is", a
   }
 });
 
-Deno.test("rendering: an announcement is not taken for a message", async () => {
+Deno.test("rendering: the client does not show an announcement as a message", async () => {
   const line = announcements.enterName(1);
   assertSeen(await plain(line), line, "An announcement");
 });
 
-Deno.test("rendering: only a name of the length of a name is taken for one", async () => {
+Deno.test("rendering: the client does not take a very long text before a colon for a name", async () => {
   const marks = "e" + "\u0301".repeat(32_000) + ": hello";
   const start = performance.now();
   assertSeen(await plain(marks), marks, "A name of 32,000 marks");
@@ -162,7 +164,7 @@ Deno.test("rendering: only a name of the length of a name is taken for one", asy
 });
 
 testTerminal(
-  "rendering: each name has a color, but for NO_COLOR",
+  "rendering: a sender's name keeps its color, and with NO_COLOR the client shows no colors",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
@@ -195,7 +197,7 @@ testTerminal(
 
 // ----------------------------------------------------------------------- gaps
 
-Deno.test("rendering: a gap is not wider than four spaces, whatever it is made of", async () => {
+Deno.test("rendering: the client narrows a wide gap to four spaces, even one of invisible characters", async () => {
   const fillers = [
     " ",
     "\u00a0",
@@ -216,6 +218,7 @@ Deno.test("rendering: a gap is not wider than four spaces, whatever it is made o
   ];
   for (const filler of fillers) {
     const line = `bob: hi${filler.repeat(70)}[SYSTEM] carol left the chat!`;
+    // Characters without a width may remain: they do not make the gap wider.
     const shown = (await plain(line)).replace(/[\p{Mn}\p{Me}\p{Cf}]/gu, "");
     const codes = [...filler].map((char) => char.codePointAt(0)!.toString(16));
     const expected = "📨 bob: hi    [SYSTEM] carol left the chat!";
@@ -227,7 +230,7 @@ Deno.test("rendering: an emoji before a gap stays as it is", async () => {
   assertSeen(await plain("bob: ❤️      x"), "📨 bob: ❤️    x", "A gap");
 });
 
-Deno.test("rendering: a line with many gaps takes no time, whatever fills them", async () => {
+Deno.test("rendering: the client decorates 56 long lines with many gaps in less than 3 seconds", async () => {
   const fillers = [
     " \u200e",
     "\u200e",
@@ -251,7 +254,7 @@ Deno.test("rendering: a line with many gaps takes no time, whatever fills them",
 
 // ---------------------------------------------------------------------- drawing
 
-/** Runs a test with a file to which tmux copies whatever the client writes. */
+/** Runs a test while tmux copies all that the client writes to a file. */
 async function withRecording(
   port: number,
   test: (alice: Terminal, recorded: () => Promise<string>) => Promise<void>,
@@ -270,7 +273,7 @@ async function withRecording(
 }
 
 testTerminal(
-  "rendering: lines that come in together are drawn together",
+  "rendering: the client draws many lines at once if they come in together",
   async () => {
     using server = new FakeServer();
     await withRecording(server.port, async (alice, recorded) => {
@@ -283,10 +286,13 @@ testTerminal(
       await alice.endsWith("[SYSTEM] 999", "You:");
       let bytes = await recorded();
       while (!/ 999\W.*You:/s.test(bytes)) {
-        await alice.endsWith("[SYSTEM] 999", "You:"); // until it is written
+        // tmux may write to the file later than to the screen. This waits a little.
+        await alice.endsWith("[SYSTEM] 999", "You:");
         bytes = await recorded();
       }
       const count = bytes.split("You: ").length - 1;
+      // The lines arrive in several parts, so the prompt is drawn more than once. A
+      // client that draws it for each line needs more than 1,000 times.
       assert(
         count < 300,
         `1,000 lines, and the prompt is drawn ${count} times`,
@@ -296,7 +302,7 @@ testTerminal(
 );
 
 testTerminal(
-  "rendering: 5,000 characters can be pasted, and then Ctrl+C leaves",
+  "rendering: a user can paste 5,000 characters, and then leave with Ctrl+C",
   async () => {
     await using server = new TestServer();
     for (const columns of [80, 30]) {
@@ -306,7 +312,7 @@ testTerminal(
       const text = "x".repeat(4_993) + "THE END";
       const pasting = alice.paste(text).then(() => alice.shows("THE END"));
       await within(FAST_MS, pasting, "alice does not see what she has pasted");
-      await alice.paste(text); // This time she does not wait.
+      await alice.paste(text); // This time, alice does not wait for the screen.
       await alice.press("C-c");
       const complaint = "Ctrl+C does nothing after a paste";
       await within(FAST_MS, alice.ends(0), complaint);
@@ -315,7 +321,7 @@ testTerminal(
 );
 
 testTerminal(
-  "rendering: a hundred lines can be pasted, and the last one can be edited",
+  "rendering: the client sends 100 pasted lines, and keeps the unfinished last line",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
@@ -332,7 +338,7 @@ testTerminal(
 );
 
 testTerminal(
-  "rendering: the keys edit a paste of several rows",
+  "rendering: the keys Home and Ctrl+K work in a pasted text of several rows",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice", {
@@ -351,14 +357,14 @@ testTerminal(
 // ---------------------------------------------------------------------- columns
 
 testTerminal(
-  "rendering: a line with characters of two columns stays whole when lines come in",
+  "rendering: a typed line with two-column characters stays intact when messages come in",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice", {
       columns: 30,
     });
     const bob = await server.join("bob");
-    // A wide character does not fit into the last column, nor into half of it.
+    // One column is left in the first row. 漢 fills two, so it goes to the next row.
     await alice.type("x".repeat(24) + "漢字🎉".repeat(7));
     const typed = [
       "You: " + "x".repeat(24),
@@ -380,7 +386,7 @@ testTerminal(
 );
 
 testTerminal(
-  "rendering: a tab is a space, on the screen and on the way",
+  "rendering: a typed tab becomes a space on the screen and in the message",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
