@@ -1,16 +1,17 @@
 /**
  * Lesson 6: Unicode in names.
  *
- * A name says who somebody is. So people must be able to see it, and what is the same
- * name for people must be the same name for the program. With ASCII that is simple.
- * Unicode has the letters of all scripts, several ways to write one of them, some
- * characters that nobody can see, and rules for case with surprises: the German ß
- * has two forms in upper case, and one of them has two letters.
+ * A name says who wrote a message. So people must be able to see it, and two spellings
+ * of one name must be the same name for the program. Otherwise a newcomer can take the
+ * name of a member. With ASCII this is simple. Unicode has the letters of nearly all
+ * scripts, and several ways to write some of them: é is one character, or e and an
+ * accent. Some of its characters are invisible. Its rules for case have surprises: the
+ * German ß has two forms in upper case, ẞ and SS.
  *
- * Every program that compares names which people choose has to solve this: accounts,
- * file systems, domain names. The tools are the same everywhere: the properties of
- * characters, normalization (NFC, NFKC) and case folding. RFC 8265 has rules for the
- * names of users, and IDNA for those of domains.
+ * Programs for accounts and domain names have the same problem. They use the same tools.
+ * The properties of a character say, for example, whether it is a letter. Normalization
+ * (NFC, NFKC) chooses one of several spellings. Case folding makes texts equal that
+ * differ only in case. RFC 8265 has rules for user names, and IDNA for domain names.
  */
 
 import {
@@ -20,7 +21,7 @@ import {
   TestServer,
 } from "./helpers.ts";
 
-/** Fails unless this name is made of what the newcomer has typed. */
+/** Fails unless the server accepts what the newcomer types, and shows this name. */
 async function becomes(
   newcomer: Person,
   typed: string,
@@ -28,12 +29,13 @@ async function becomes(
 ): Promise<void> {
   await newcomer.sends(typed);
   const line = await newcomer.nextLine();
+  // The list of users, which follows the name, is not compared.
   const answer = /^\[SYSTEM\] Welcome, .+!(?= Active users)/.exec(line)?.[0];
   const who = `A client that asks for the name ${describe(typed)}`;
   assertLine(answer ?? line, `[SYSTEM] Welcome, ${name}!`, who);
 }
 
-/** Fails unless exactly this is the answer to what the newcomer has typed. */
+/** Fails unless the server refuses what the newcomer types, for this reason. */
 async function isAnswered(
   newcomer: Person,
   typed: string,
@@ -49,7 +51,7 @@ async function isAnswered(
   );
 }
 
-/** A name in quotes, or its code points if it is not plain ASCII. */
+/** A name in quotes. If it is not plain ASCII: its code points, at most 24. */
 function describe(typed: string): string {
   if (/^[ -~]*$/.test(typed)) return `"${typed}"`;
   const chars = [...typed].slice(0, 24);
@@ -81,11 +83,12 @@ Deno.test("unicode names: 20 characters of any script are a name, and 21 are too
   }
 });
 
-Deno.test("unicode names: a name with anything but letters, digits, combining marks and . - _ is refused", async () => {
+Deno.test("unicode names: a name may have only letters, digits, marks and . - _, a letter or digit first", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const signs = ["two words", "a!", "a:", "a/b", "😀", "a😀", "“a”", "€"];
   const startsWrong = ["_a", "-a", ".a", "\u0301a"];
+  // A space without width, a change of direction, and a command to the terminal.
   const notDrawn = ["a\u200bb", "a\u202eb", "a\u001b[31m"];
   for (const typed of [...signs, ...startsWrong, ...notDrawn]) {
     await isAnswered(newcomer, typed, RULE);
@@ -95,14 +98,14 @@ Deno.test("unicode names: a name with anything but letters, digits, combining ma
 
 // ----------------------------------------------------------------------- NFKC
 
-Deno.test("unicode names: characters that are variants of others are replaced by them", async () => {
+Deno.test("unicode names: if a character can be written in several ways, the server uses one (NFKC)", async () => {
   await using server = new TestServer();
   await becomes(await server.connect(), "ａｌｉｃｅ", "alice");
   await becomes(await server.connect(), "e\u0301va", "\u00e9va");
   await becomes(await server.connect(), "\ufb01nn", "finn");
 });
 
-Deno.test("unicode names: a name that is taken or reserved is refused, however it is typed", async () => {
+Deno.test("unicode names: a taken or reserved name is refused, even if it is typed with other characters", async () => {
   await using server = new TestServer();
   await server.joinAll("alice", "Zoë");
   const newcomer = await server.connect();
@@ -111,35 +114,36 @@ Deno.test("unicode names: a name that is taken or reserved is refused, however i
   await isAnswered(newcomer, "ＳＹＳＴＥＭ", "The name SYSTEM is reserved.");
 });
 
-Deno.test("unicode names: a name is checked as it will be shown", async () => {
+Deno.test("unicode names: the server normalizes a name before it checks its characters and its length", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
-  // One character that stands for four words, with spaces.
+  // NFKC replaces this one character by four words with spaces.
   await isAnswered(newcomer, "\ufdfa", RULE);
-  // Eleven characters, each of which stands for two: f and i.
+  // NFKC replaces each of these 11 characters by two, f and i. So there are 22.
   await isAnswered(newcomer, "\ufb01".repeat(11), TOO_LONG);
-  // 40 characters, two of which make one: e with an accent.
+  // NFKC combines each e and its accent into one character. So 40 become 20.
   await becomes(newcomer, "e\u0301".repeat(20), "\u00e9".repeat(20));
 });
 
 // ------------------------------------------------------------ invisible names
 
-Deno.test("unicode names: a name with a character that nobody can see is refused", async () => {
+Deno.test("unicode names: a name with an invisible character is refused", async () => {
   await using server = new TestServer();
   const bob = await server.join("bob");
   const newcomer = await server.connect();
-  const fillers = ["\u3164", "\u115f\u1160", "bob\uffa0"]; // letters, says Unicode
+  // For Unicode, these invisible characters are letters, and the next ones are marks.
+  const fillers = ["\u3164", "\u115f\u1160", "bob\uffa0"];
   const marks = ["bob\ufe0f", "bo\u034fb", "bob\u{e0100}", "b\u17b4ob"];
   for (const typed of [...fillers, ...marks]) {
     await isAnswered(newcomer, typed, RULE);
   }
   await becomes(newcomer, "bobby", "bobby");
-  await bob.receives(announcements.joined("bobby"));
+  await bob.receives(announcements.joined("bobby")); // and nothing before this line
 });
 
 // ----------------------------------------------------------------------- case
 
-Deno.test("unicode names: case does not count in any script", async () => {
+Deno.test("unicode names: Latin, Greek or Cyrillic names that differ only in case are the same name", async () => {
   await using server = new TestServer();
   await server.joinAll("Алиса", "ΟΔΟΣ", "Straße");
   const newcomer = await server.connect();
@@ -150,7 +154,7 @@ Deno.test("unicode names: case does not count in any script", async () => {
   await becomes(newcomer, "Алис", "Алис");
 });
 
-/** The letters of Unicode that have another case, and that NFKC does not replace. */
+/** The letters of Unicode that upper case changes, and that NFKC does not change. */
 function* casedLetters(): Generator<string> {
   for (let code = 0; code <= 0x10ffff; code++) {
     const char = String.fromCodePoint(code);
@@ -159,7 +163,7 @@ function* casedLetters(): Generator<string> {
   }
 }
 
-Deno.test("unicode names: of every letter of Unicode, all cases are the same name", async () => {
+Deno.test("unicode names: for every letter of Unicode, upper case and lower case are the same name", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const letters = [...casedLetters()];
@@ -167,7 +171,9 @@ Deno.test("unicode names: of every letter of Unicode, all cases are the same nam
     const name = letters.slice(n, n + 6).join("");
     const member = await server.connect();
     await becomes(member, name, name);
-    const upper = name.toUpperCase(); // 18 characters at most
+    // In upper case, a letter becomes at most three. So six letters are at most 18
+    // characters, which is a name that is not too long.
+    const upper = name.toUpperCase();
     for (const typed of [name, upper, upper.toLowerCase()]) {
       const shown = typed.normalize("NFKC");
       await isAnswered(newcomer, typed, `The name ${shown} is taken.`);

@@ -1,16 +1,19 @@
 /**
  * Lesson 7: limits.
  *
- * A server has many clients, but only one memory and one thread. A client that takes
- * all of the memory, or all of the time, stops the chat for everybody. That is a
- * denial of service, whether the client wants it or not. So whatever a client can
- * make grow has a limit: the cost of a check, the length of a line, the time without
- * a name, the number of connections. Each limit has a consequence, and the client
- * receives a line that says so.
+ * This server has many clients, but only one memory and one thread. A client that takes
+ * all of the memory, or all of the time, stops the chat for everybody. This is called a
+ * denial of service. It can be an attack or a mistake. So the server limits everything
+ * that a client can make grow: the cost of a check, the length of a line, the time
+ * without a name, and the number of connections. A client that exceeds a limit receives
+ * a line that says so.
  *
- * Every server has such limits. A web server bounds the header of a request, and the
- * time that it may take: "Slowloris" is an attack that sends it byte by byte. A mail
- * server bounds the length of a line, and a database the number of connections.
+ * Other servers have such limits, too. A web server limits the size of a request's
+ * header, and the time until the header is complete. The attack "Slowloris" opens many
+ * connections and sends each header very slowly. A mail server limits the length of a
+ * line, and a database server limits the number of connections.
+ *
+ * Some tests replace the clock, so they need not wait.
  */
 
 import { assert } from "@std/assert";
@@ -29,12 +32,15 @@ const NAME_TOO_LONG =
 
 // ------------------------------------------------- cheap checks before costly
 
-/** NFKC of this many UTF-16 units takes less than a millisecond, whatever they are. */
+/** To normalize this many UTF-16 units takes less than 1 ms, whatever they are. */
 const CHEAP_LENGTH = 1_000;
 
 const normalize = String.prototype.normalize;
 
-/** Notes how long the texts are that the program normalizes. */
+/**
+ * Records the length of the longest text that the program normalizes. For this, it
+ * replaces the method `normalize` of all strings, until the end of the test.
+ */
 class NormalizeSpy {
   maxLength = 0;
 
@@ -53,11 +59,12 @@ class NormalizeSpy {
   }
 }
 
-Deno.test("limits: a name that is far too long is refused before any costly check", async () => {
+Deno.test("limits: the server refuses a name that is far too long, and does not normalize it", async () => {
   await using server = new TestServer();
   using spy = new NormalizeSpy();
   const newcomer = await server.connect();
-  // NFKC sorts combining marks. Its time grows with the square of their number.
+  // NFKC sorts the combining marks of a letter. With marks in this order, the time for
+  // it grows with the square of their number.
   const marks = "a" + "\u0301\u0323".repeat(1_500);
   for (const typed of [marks, "\ufdfa".repeat(1_500), "a".repeat(3_000)]) {
     await newcomer.sends(typed);
@@ -68,7 +75,7 @@ Deno.test("limits: a name that is far too long is refused before any costly chec
   assert(spy.maxLength <= CHEAP_LENGTH, complaint);
 });
 
-Deno.test("limits: a name of 80 characters is accepted if they make only 20", async () => {
+Deno.test("limits: a name of 80 characters is accepted if NFKC combines them into 20", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   // A Greek letter and three combining marks are one character: ᾧ.
@@ -86,10 +93,11 @@ Deno.test("limits: spaces around a name do not make it too long", async () => {
 
 // ------------------------------------------------------------------ long lines
 
+// V8 offers its garbage collector only with this flag, and in a new context.
 v8.setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = vm.runInNewContext("gc");
 
-/** The memory in bytes that JavaScript's objects take, without garbage. */
+/** The bytes that the objects of JavaScript need, without garbage. */
 function measureHeap(): number {
   collectGarbage();
   return Deno.memoryUsage().heapUsed;
@@ -99,27 +107,29 @@ function formatMB(bytes: number): string {
   return `${(bytes / 1_000_000).toFixed(1)} MB`;
 }
 
-Deno.test("limits: a line without an end does not fill the memory", async () => {
+Deno.test("limits: a line without a newline does not fill the server's memory", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const before = measureHeap();
-  const bytes = new Uint8Array(1_000_000).fill(0x78);
+  const bytes = new Uint8Array(1_000_000).fill(0x78); // many times the letter x
   for (let n = 0; n < 8; n++) await alice.sendsRaw(bytes);
-  // The network holds 4 MB at most, so the server has read 4 MB of the line.
+  // Of these 8 MB, the network holds less than 4 MB, so the server has read more than
+  // 4 MB. The bound is far below that, and leaves room for buffers.
   const grown = measureHeap() - before;
   const complaint = "The server keeps a line without an end: " +
     `after 4 MB of it, it has ${formatMB(grown)} more in memory`;
   assert(grown < 1_500_000, complaint);
-  await alice.sends("");
+  await alice.sends(""); // the newline
   await alice.receives(announcements.messageTooLong);
   await alice.sends("still here");
   await bob.receives("alice: still here");
 });
 
-Deno.test("limits: a message is refused if its line is too long, even if it has few visible characters", async () => {
+Deno.test("limits: a message with few visible characters is refused if its whole line is too long", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  // These lines are ignored. After them, "still here" comes in another chunk.
+  // The server ignores lines of spaces. Because of them, "still here" does not arrive
+  // in the same chunk as the long line.
   const nothingToSee = Array(20).fill(" ".repeat(1_000));
   await alice.sends("hello" + "\0".repeat(100_000), ...nothingToSee);
   await alice.sends("still here");
@@ -128,20 +138,22 @@ Deno.test("limits: a message is refused if its line is too long, even if it has 
   await alice.receives(announcements.messageTooLong, "bob: after it");
 });
 
-/** Resolves when the server has read all that a person has sent: in memory only. */
+/** Resolves when the server has read all that a person has sent. In memory only. */
 async function isRead(person: Person): Promise<void> {
   while (person.bytesUnreadByServer > 0) await turn();
 }
 
-Deno.test("limits: no line is broadcast without its end", async () => {
+Deno.test("limits: the server never broadcasts only the start of a long line", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  for (const limit of [4_096, 8_192, 16_384, 65_536]) { // whatever yours is
+  // The limit of your server may be one of these.
+  for (const limit of [4_096, 8_192, 16_384, 65_536]) {
     for (const length of [limit - 1, limit, limit + 1, limit + 2]) {
       const nulls = "\0".repeat(length - "hello\r".length);
       await alice.sendsRaw(`hello${nulls}\r`);
-      // The server reads the start before the rest arrives. If it throws the rest
-      // away, the `\r` seems to belong to the newline.
+      // The server reads this start before the rest arrives. If the server throws the
+      // rest away, the `\r` comes just before the newline, and is removed with it. Then
+      // the line is shorter by one, and may seem to be short enough.
       await isRead(alice);
       await alice.sendsRaw("rest");
       await isRead(alice);
@@ -156,7 +168,7 @@ Deno.test("limits: no line is broadcast without its end", async () => {
   }
 });
 
-Deno.test("limits: the lines before and after one that is too long are not lost", async () => {
+Deno.test("limits: the server loses no line before or after a line that is too long", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const lines = messages(500, 100);
@@ -167,7 +179,7 @@ Deno.test("limits: the lines before and after one that is too long are not lost"
   await alice.receives(announcements.messageTooLong);
 });
 
-Deno.test("limits: a name is refused if its line is too long, even if it has few visible characters", async () => {
+Deno.test("limits: a name with few visible characters is refused if its whole line is too long", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const spaces = " ".repeat(100_000);
@@ -190,13 +202,15 @@ Deno.test("limits: an HTTP request is refused, however long its first line is", 
 
 // ------------------------------------------------------------- a limit in time
 
+/** No other timer has this duration. So the clock below can recognize the timer. */
 const NAME_TIMEOUT_MS = 54_321;
 const realSetTimeout = globalThis.setTimeout;
 const realClearTimeout = globalThis.clearTimeout;
 
 /**
- * A clock that the test moves, so that no test has to wait. It keeps the timers of
- * NAME_TIMEOUT_MS that the server starts with `setTimeout`. All others are real.
+ * A clock that the test moves, so that no test has to wait. If the server calls
+ * `setTimeout` with NAME_TIMEOUT_MS, this clock keeps the timer. All other timers are
+ * real.
  */
 class TestClock {
   #now = 0;
@@ -216,7 +230,7 @@ class TestClock {
     globalThis.clearTimeout = clear as typeof clearTimeout;
   }
 
-  /** Moves the clock, and ends the timers that are over. */
+  /** Moves the clock, and calls the functions of the timers that have expired. */
   advance(ms: number): void {
     this.#now += ms;
     for (const [timer, { endsAt, end }] of this.#timers) {
@@ -232,14 +246,14 @@ class TestClock {
   }
 }
 
-/** Fails unless the client is disconnected because it has not given a name in time. */
+/** Fails unless the client is disconnected because its time to give a name is over. */
 async function isTooLate(client: Person): Promise<void> {
-  await client.sends("carol"); // It is too late for that.
+  await client.sends("carol"); // The server must ignore this name: it comes too late.
   await client.receives(announcements.noNameInTime);
   await client.isDisconnected();
 }
 
-Deno.test("limits: a client that gives no name in time is disconnected", async () => {
+Deno.test("limits: the server disconnects a client that gives no name before the time limit", async () => {
   using clock = new TestClock();
   await using server = new TestServer({ nameTimeoutMs: NAME_TIMEOUT_MS });
   const alice = await server.join("alice");
@@ -247,10 +261,11 @@ Deno.test("limits: a client that gives no name in time is disconnected", async (
   clock.advance(NAME_TIMEOUT_MS);
   await isTooLate(newcomer);
   await server.join("bob");
-  await alice.receives(announcements.joined("bob")); // and nothing before it
+  // Alice must have received nothing about the newcomer.
+  await alice.receives(announcements.joined("bob"));
 });
 
-Deno.test("limits: a refused name gives its client no more time", async () => {
+Deno.test("limits: a client whose name is refused gets no additional time to give a name", async () => {
   using clock = new TestClock();
   await using server = new TestServer({ nameTimeoutMs: NAME_TIMEOUT_MS });
   const newcomer = await server.connect();
@@ -261,7 +276,7 @@ Deno.test("limits: a refused name gives its client no more time", async () => {
   await isTooLate(newcomer);
 });
 
-Deno.test("limits: a member may be silent for as long as it likes", async () => {
+Deno.test("limits: a member that sends nothing for a long time is not disconnected", async () => {
   using clock = new TestClock();
   await using server = new TestServer({ nameTimeoutMs: NAME_TIMEOUT_MS });
   const [alice, bob] = await server.joinAll("alice", "bob");
@@ -274,20 +289,21 @@ Deno.test("limits: a member may be silent for as long as it likes", async () => 
 
 /** Fails unless the client is disconnected because the chat is full. */
 async function isRefused(client: Person): Promise<void> {
-  await client.sends("carol"); // Nobody asks for that.
+  await client.sends("carol"); // The server has not asked for a name.
   await client.receives(announcements.chatFull);
   await client.isDisconnected();
 }
 
-Deno.test("limits: if the chat is full, one more client is notified and disconnected", async () => {
+Deno.test("limits: if the chat is full, the server tells the next client so and disconnects it", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await isRefused(await server.visit("the third client"));
   await alice.sends("Are we alone?");
-  await bob.receives("alice: Are we alone?"); // and nothing before it
+  // Bob must have received nothing about the third client.
+  await bob.receives("alice: Are we alone?");
 });
 
-Deno.test("limits: a client without a name takes up a place, too", async () => {
+Deno.test("limits: a client that has no name yet takes up one of the chat's places", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const [first, second] = [await server.connect(), await server.connect()];
   await isRefused(await server.visit("the third client"));
@@ -297,7 +313,7 @@ Deno.test("limits: a client without a name takes up a place, too", async () => {
   await second.receives(announcements.welcome("bob", "alice", "bob"));
 });
 
-Deno.test("limits: a client that has left takes up no place, whether it had a name or not", async () => {
+Deno.test("limits: a client that has left takes up no place in the chat, whether it had a name or not", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const alice = await server.join("alice");
   for (let n = 0; n < 3; n++) {
@@ -313,11 +329,12 @@ Deno.test("limits: a client that has left takes up no place, whether it had a na
   }
 });
 
-Deno.test("limits: a client that was refused takes up no place", async () => {
+Deno.test("limits: a refused client takes up no place in the chat, even while its connection is open", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const third = await server.visit("the third client");
-  await third.receives(announcements.chatFull); // and it keeps its side open
+  // The third client does not close its side, so its connection is still open.
+  await third.receives(announcements.chatFull);
   await bob.halfCloses();
   await bob.isDisconnected();
   await alice.receives(announcements.left("bob"));
@@ -327,14 +344,15 @@ Deno.test("limits: a client that was refused takes up no place", async () => {
 // ------------------------------------------------------ memory of short lines
 
 /**
- * So many short lines arrive, each in one chunk with a long line that is refused. In
- * the network in memory, what is written at once arrives at once. All short lines
- * are kept: `TestServer` keeps what its server prints.
+ * The number of short lines. Each one arrives in the same chunk as a long line, which
+ * the server refuses: in the network in memory, what is written together arrives
+ * together. All short lines stay in memory, because `TestServer` keeps what its server
+ * prints.
  */
 const SHORT_LINES = 100;
-/** The line that is refused. Because of the `€`, V8 keeps the chunk in 28 KB. */
+/** The line that is refused. Because of the `€`, V8 needs 2 bytes per unit: 28 KB. */
 const REFUSED_LINE = "x".repeat(14_000) + "€\n";
-/** The short lines together need less, with all that is around them. */
+/** The short lines need less than this. 100 chunks of 28 KB would need 2.8 MB. */
 const MAX_KEPT_BYTES = 1_500_000;
 
 function assertKeepsLittle(heapBefore: number, what: string): void {
@@ -345,7 +363,7 @@ function assertKeepsLittle(heapBefore: number, what: string): void {
   assert(bytes < MAX_KEPT_BYTES, complaint);
 }
 
-Deno.test("limits: a short message does not keep its whole chunk in memory", async () => {
+Deno.test("limits: the server keeps a short message in memory without the rest of its chunk", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const heapBefore = measureHeap();
@@ -356,7 +374,7 @@ Deno.test("limits: a short message does not keep its whole chunk in memory", asy
   assertKeepsLittle(heapBefore, "short messages");
 });
 
-Deno.test("limits: a name does not keep its whole chunk in memory", async () => {
+Deno.test("limits: the server keeps a name in memory without the rest of its chunk", async () => {
   await using server = new TestServer({ inMemory: true });
   const heapBefore = measureHeap();
   for (let n = 0; n < SHORT_LINES; n++) {

@@ -1,16 +1,19 @@
 /**
  * Lesson 10: batching.
  *
- * Each write is a system call, and for the network each write can become a packet.
- * Both cost about the same for ten bytes as for ten thousand. So what is there
- * together should leave together. Databases do the same with transactions ("group
- * commit"), screens with what has changed since the last frame, network cards with
- * interrupts. The danger is latency: whoever waits until there is enough to send
- * makes people wait, too. Nagle's algorithm, which is part of TCP, is such a wait.
- * The chat waits for no time, only for the end of the turn of the event loop.
+ * Each write is a system call, and each write can become a packet. Both have a fixed
+ * cost, however few bytes they carry. So what is ready at the same time should be sent
+ * with one write. This is called batching, and the lines of one write are a batch.
+ *
+ * The danger is latency: if the server waits until a batch is large enough, the first
+ * line of the batch arrives late. Our server waits only for the end of the current turn
+ * of the event loop. In one turn, the event loop runs everything that can continue.
+ * Nagle's algorithm, a part of TCP, batches as well: it can delay a small write until
+ * the peer has acknowledged earlier data. A database can write several transactions to
+ * the disk together ("group commit").
  *
  * A real socket hides how often the server writes. The network in memory counts it. A
- * sleeper is a member who reads nothing until the test says so. Its buffer is small.
+ * sleeper is a member that reads nothing until the test makes it read.
  */
 
 import { assert, fail } from "@std/assert";
@@ -23,7 +26,7 @@ import {
   turn,
 } from "./helpers.ts";
 
-/** That many members, who have seen each other join. */
+/** Lets this many members join. Each one has received that the later ones joined. */
 function joinMany(server: TestServer, count: number): Promise<Person[]> {
   const names = Array.from({ length: count }, (_, n) => `member${n}`);
   return server.joinAll(...names);
@@ -47,11 +50,13 @@ function assertAtMost(count: number, max: number, complaint: string): void {
 
 // --------------------------------------------------- many lines in one write
 
-Deno.test("batching: a sleeper that wakes up receives many lines with one write", async () => {
+Deno.test("batching: when a slow receiver reads again, the server sends it many lines with one write", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", alice, bob);
-  const lines = messages(500, 92); // As lines from alice, they have 100 bytes.
+  // With `alice: ` and a newline, each line has 100 bytes. The buffer of the sleeper
+  // holds 20 lines, so about 25 writes are enough.
+  const lines = messages(500, 92);
   await alice.sends(...lines);
   await bob.receives(...saidBy("alice", lines));
   const before = sleeper.writesReceived;
@@ -60,7 +65,7 @@ Deno.test("batching: a sleeper that wakes up receives many lines with one write"
   assertAtMost(count, 50, "For 500 lines the server writes too often");
 });
 
-Deno.test("batching: what is sent with one write is limited, however much a sleeper has missed", async () => {
+Deno.test("batching: the server limits the bytes of one write, even if many lines wait for a receiver", async () => {
   await using server = new TestServer({ inMemory: true });
   const senders = await joinMany(server, 5);
   const sleeper = await server.joinSleeper("sleeper", ...senders);
@@ -72,13 +77,14 @@ Deno.test("batching: what is sent with one write is limited, however much a slee
   }
   await witness.sends("the end");
   await sleeper.receivesUntil("witness: the end");
+  // All lines together have about 505,000 bytes. Our batches have about 128 KiB.
   const longest = Math.max(...writes.map((bytes) => bytes.length));
   assertAtMost(longest, 256 * 1024, "The server writes too many bytes at once");
 });
 
 // ------------------------------------------------------------- once per turn
 
-Deno.test("batching: a thousand lines that arrive together leave in a few writes", async () => {
+Deno.test("batching: if 1,000 lines arrive together, the server sends them to a member with few writes", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const lines = messages(1_000, 50);
@@ -89,7 +95,7 @@ Deno.test("batching: a thousand lines that arrive together leave in a few writes
   assertAtMost(count, 20, "For 1,000 lines the server writes too often to bob");
 });
 
-Deno.test("batching: lines of different senders that arrive together leave together", async () => {
+Deno.test("batching: if lines of different senders arrive together, the server sends them together", async () => {
   await using server = new TestServer({ inMemory: true });
   const senders = await joinMany(server, 20);
   const bob = await server.join("bob");
@@ -100,7 +106,7 @@ Deno.test("batching: lines of different senders that arrive together leave toget
   assertAtMost(count, 4, "For 20 lines the server writes too often to bob");
 });
 
-Deno.test("batching: a line that comes alone is not delayed", async () => {
+Deno.test("batching: the server does not wait for more lines before it sends a single line", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await alice.sends("now");
@@ -113,9 +119,11 @@ Deno.test("batching: a line that comes alone is not delayed", async () => {
 
 // ------------------------------------------------------------ Nagle's algorithm
 
-Deno.test("batching: the kernel does not gather small writes once more", async () => {
+Deno.test("batching: the server turns off Nagle's algorithm for the connection of a member", async () => {
   await using server = new TestServer({ inMemory: true });
   const anyone = await server.connect();
+  // All connections in memory have the same prototype. If its method is replaced, the
+  // test sees for which connections the server calls it.
   const prototype = Object.getPrototypeOf(anyone.serverEnd);
   const { setNoDelay } = prototype;
   const conns = new Set<unknown>();
@@ -136,7 +144,7 @@ Deno.test("batching: the kernel does not gather small writes once more", async (
 
 // ---------------------------------------------------------- one batch for all
 
-Deno.test("batching: a line for fifty receivers is encoded only once", async () => {
+Deno.test("batching: the server does not encode the same line again for each of fifty receivers", async () => {
   await using server = new TestServer({ inMemory: true });
   const receivers = await joinMany(server, 50);
   const alice = await server.join("alice");
@@ -150,14 +158,16 @@ Deno.test("batching: a line for fifty receivers is encoded only once", async () 
       await receiver.receivesNow(`alice: ${line}`);
     }
   }
+  // Writes with the same buffer send bytes that were encoded only once. One encoding for
+  // each line and receiver would make 1,000 buffers.
   const buffers = new Set(writes.flat().map((bytes) => bytes.buffer));
   assertAtMost(buffers.size, 40, "For 20 lines the server encodes too often");
 });
 
-Deno.test("batching: nobody receives their own lines, and nobody misses those of others", async () => {
+Deno.test("batching: each member receives the lines of all other members, but not its own lines", async () => {
   await using server = new TestServer({ inMemory: true });
   const people = await joinMany(server, 5);
-  const senders = people.toSpliced(2, 1); // The third only receives.
+  const senders = people.toSpliced(2, 1); // The third member sends nothing.
   for (const line of messages(20, 10)) {
     await Promise.all(senders.map((sender) => sender.sends(line)));
     for (const person of people) {
@@ -168,7 +178,7 @@ Deno.test("batching: nobody receives their own lines, and nobody misses those of
   }
 });
 
-Deno.test("batching: a leaver shares no batch with lines that were said after it left", async () => {
+Deno.test("batching: a member that leaves still receives all earlier lines, but no later ones", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", alice, bob);

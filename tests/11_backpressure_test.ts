@@ -1,19 +1,20 @@
 /**
  * Lesson 11: back-pressure. A fast sender has to wait for slow receivers.
  *
- * Whatever is sent faster than it is received has to be kept somewhere. If there is
- * no limit, one receiver that accepts nothing and one sender that never stops fill
- * the memory. If lines are dropped at the limit, a chat loses messages. So the
- * sender has to wait. The server stops reading from its socket, the kernel's buffers
- * fill up, and TCP stops the sender at home.
+ * If a sender is faster than a receiver, the lines between them must be kept somewhere.
+ * Without a limit, one receiver that accepts nothing and one sender that never stops
+ * fill the server's memory. If the server dropped lines, the chat would lose messages.
+ * So the sender has to wait: the server stops reading from the sender's socket, the
+ * kernels' buffers fill up, and then the sender's writes wait. This is back-pressure.
  *
- * Pipes do the same: `yes | less` does not fill the disk. Node's streams and the
- * streams of the web call it back-pressure, too, Kafka has quotas, and HTTP/2 and
- * QUIC have windows of their own. Whoever makes others wait needs a limit as well:
- * Redis, for example, disconnects clients whose output buffer is too large.
+ * Pipes do the same: in `yes | less`, the pipe is soon full, and `yes` waits. Node's
+ * streams have back-pressure, too. In TCP, HTTP/2 and QUIC, a receiver says how much it
+ * can accept: this is flow control. But a receiver must not make senders wait forever.
+ * So the server disconnects a stalled receiver: one that accepts nothing while a sender
+ * waits. Redis, for example, can disconnect clients whose output buffer is too large.
  *
- * A sleeper is a member who reads nothing until the test says so. In memory its buffer
- * is small.
+ * A sleeper is a member that reads nothing until the test makes it read. In memory, its
+ * buffer is small.
  */
 
 import { assert } from "@std/assert";
@@ -33,12 +34,14 @@ import {
 // ------------------------------------------------------------ a sender waits
 
 Deno.test(
-  "backpressure: a sender waits while a receiver accepts none of its lines",
+  "backpressure: the server makes a sender wait while a receiver accepts no more lines",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
     await server.joinSleeper("sleeper");
     await alice.sends(...messages(2_000));
+    // A line has 1,008 bytes, with `alice: ` and a newline. The limit of our server is
+    // 128 × 1,024 characters: more than that is undelivered after 131 lines.
     const lines = await settled(() => Math.round(bob.unreadBytes / 1_008));
     assert(
       lines < 160,
@@ -49,12 +52,14 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: lines that are too long count against their sender",
+  "backpressure: a sender of lines that are too long has to wait if it does not read the answers",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const mallory = await server.joinSleeper("mallory");
     await mallory.sends(...Array(3_500).fill("x".repeat(1_001)));
     const unread = await settled(() => mallory.bytesUnreadByServer);
+    // 3,500 lines with 1,002 bytes each. An answer has 69 characters, so the limit of
+    // our server is exceeded after at most 1,900 answers: after 1.9 MB.
     const bytes = 3_507_000 - unread;
     assert(
       bytes < 2_400_000,
@@ -65,25 +70,25 @@ Deno.test(
   },
 );
 
-Deno.test("backpressure: a sender that had to wait loses no line", async () => {
+Deno.test("backpressure: each receiver receives all lines of a sender that had to wait", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", bob);
   const lines = messages(400);
   await alice.sends(...lines);
   await settled(() => bob.unreadBytes);
-  for (const person of [sleeper, bob]) { // The sleeper wakes up.
+  for (const person of [sleeper, bob]) { // The sleeper begins to read now.
     const seen: string[] = [];
     const receiving = (async () => {
       while (seen.length < lines.length) seen.push(await person.nextLine());
     })();
-    receiving.catch(() => {}); // It may be disconnected at the end of the test.
+    receiving.catch(() => {}); // If the test fails, `receiving` may reject later.
     await settled(() => seen.length);
     assertLines(seen, saidBy("alice", lines), person.name);
   }
 });
 
-Deno.test("backpressure: no other sender waits, and no newcomer", async () => {
+Deno.test("backpressure: while one sender waits, newcomers can join and other members can send", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
   await server.joinSleeper("sleeper");
@@ -103,14 +108,16 @@ Deno.test("backpressure: no other sender waits, and no newcomer", async () => {
 });
 
 Deno.test(
-  "backpressure: a sender waits only for what was said before",
+  "backpressure: a sender does not have to wait until later lines of others are delivered",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
     const slow = await server.joinSleeper("slow");
     await alice.sends(...messages(1_000));
     await settled(() => bob.unreadBytes);
-    for (let n = 0; n < 120; n++) { // As much is said as `slow` receives.
+    // For each line that bob and carol send, `slow` receives one. So `slow` receives the
+    // lines that alice waits for, but some later lines are always undelivered.
+    for (let n = 0; n < 120; n++) {
       for (const person of [bob, carol]) {
         await person.sends("-".repeat(1_000));
         await beforeIdle(
@@ -120,7 +127,9 @@ Deno.test(
       }
     }
     const bytes = await settled(() => bob.unreadBytes);
-    const lines = Math.round(bytes / 1_008) - 120; // without those of carol
+    // Bob has also received 120 lines from carol, with as many bytes. Alice waits after
+    // 131 lines. When she continues, she can send as many again.
+    const lines = Math.round(bytes / 1_008) - 120;
     assert(
       lines > 200,
       `slow has received what alice waits for, but bob has received only ` +
@@ -130,7 +139,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: what everybody has received does not count any more",
+  "backpressure: lines that all members have received do not count towards a sender's limit",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
@@ -150,7 +159,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: two clients that flood each other lose nothing",
+  "backpressure: two members that flood each other both receive all lines",
   async () => {
     await using server = new TestServer();
     const [alice, bob] = await server.joinAll("alice", "bob");
@@ -165,12 +174,14 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: many short lines count as much as a few long ones",
+  "backpressure: a sender of very short lines has to wait when too many are undelivered",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
     await server.joinSleeper("sleeper");
     await alice.sends(...Array(10_000).fill("x"));
+    // A line has 9 bytes, with `alice: ` and a newline. Our server counts it as 128
+    // characters, so that alice waits when 1,025 lines are undelivered.
     const lines = await settled(() => Math.round(bob.unreadBytes / 9));
     assert(
       lines < 2_000,
@@ -206,7 +217,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: a receiver that accepts nothing may stay while nobody waits for it",
+  "backpressure: a receiver that accepts nothing is not disconnected while no sender waits",
   async () => {
     await using server = new TestServer({
       inMemory: true,
@@ -219,7 +230,7 @@ Deno.test(
     await alice.sends(...lines);
     await bob.receives(...saidBy("alice", lines));
     const clock = await server.connect("a visitor");
-    await clock.receives(announcements.noNameInTime); // 150 ms have passed.
+    await clock.receives(announcements.noNameInTime); // So 150 ms have passed.
     await sleeper.receives(...saidBy("alice", lines));
     await alice.sends("Good morning");
     await sleeper.receives("alice: Good morning");
@@ -227,7 +238,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: a receiver that reads slowly may stay",
+  "backpressure: the server does not disconnect a receiver that reads slowly",
   async () => {
     await using server = new TestServer({
       inMemory: true,
@@ -242,7 +253,8 @@ Deno.test(
       const line = bob.nextLine();
       seen.push(await beforeIdle(line, "bob receives nothing more"));
       const isSlow = seen.length < 128 && seen.length % 8 === 0;
-      // This makes bob slow, for 450 ms. Nothing is awaited.
+      // 15 pauses make bob slow for 450 ms, which is more than `stallTimeoutMs`. But no
+      // single pause is that long.
       if (isSlow) await new Promise((resolve) => setTimeout(resolve, 30));
     }
     assertLines(seen, saidBy("alice", lines), "bob");
@@ -250,7 +262,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: a server that was suspended itself disconnects no receiver",
+  "backpressure: a server that was suspended does not disconnect its receivers afterwards",
   async () => {
     await using server = new TestServer({
       inMemory: true,
@@ -264,8 +276,9 @@ Deno.test(
     using clocks = new Clocks();
     for (let n = 0; n < 2; n++) {
       const visitor = await server.connect("a visitor");
-      await visitor.receives(announcements.noNameInTime); // after 150 ms
-      clocks.jump(3_600_000); // The machine has been asleep for an hour.
+      // This line comes after 150 ms. So the server has checked its receivers.
+      await visitor.receives(announcements.noNameInTime);
+      clocks.jump(3_600_000); // as if the machine had been suspended for an hour
     }
     await sleeper.receives(...saidBy("alice", lines));
   },
@@ -273,7 +286,7 @@ Deno.test(
 
 // -------------------------------------------------------------- the log is full
 
-/** Many members who read nothing. */
+/** Lets 64 members join. They read nothing. */
 async function joinCrowd(server: TestServer): Promise<Person[]> {
   const crowd: Person[] = [];
   for (let n = 10; n < 74; n++) {
@@ -282,16 +295,17 @@ async function joinCrowd(server: TestServer): Promise<Person[]> {
   return crowd;
 }
 
-/** Each sends nearly as much as one member alone may send. */
+/** Each member sends a little less than the limit for a single sender. */
 async function flood(crowd: Person[]): Promise<void> {
   for (const sender of crowd) await sender.sends(...messages(125));
 }
 
 Deno.test(
-  "backpressure: a crowd of senders shares what the log may hold",
+  "backpressure: a crowd of senders shares one limit for the size of the log",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const crowd = await joinCrowd(server);
+    // The buffer of bob holds all 8,000 lines, so it never makes senders wait.
     const bob = await server.join("bob", { bufferSize: 10_000_000 });
     await flood(crowd);
     const bytes = await settled(() => bob.unreadBytes);
@@ -305,7 +319,7 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: a member that says little does not wait for a crowd",
+  "backpressure: a member that sends little does not wait while a crowd of senders waits",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const crowd = await joinCrowd(server);
@@ -322,12 +336,14 @@ Deno.test(
 );
 
 Deno.test(
-  "backpressure: if the log is full, the receiver that is farthest behind is disconnected, though nobody waits for it",
+  "backpressure: if the log is full, the server disconnects the receiver that is farthest behind",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const reader = await server.join("reader");
-    reader.receivesUntil().catch(() => {}); // It reads all, up to the end.
+    reader.receivesUntil().catch(() => {}); // This member reads until it is disconnected.
     await server.joinSleeper("sleeper");
+    // The welcome of a visitor lists the members. The visitors come one after the other,
+    // until the sleeper is no longer in this list.
     let welcome = "sleeper";
     let visits = 0;
     for (; visits < 1_000 && welcome.includes("sleeper"); visits++) {
@@ -335,7 +351,7 @@ Deno.test(
       const visitor = await server.connect("visitor");
       await visitor.sends("visitor", ...messages(125));
       await visitor.halfCloses();
-      const seen = await visitor.receivesUntil(); // up to the end
+      const seen = await visitor.receivesUntil(); // until it is disconnected
       welcome = seen[0]!;
     }
     assert(
