@@ -1,14 +1,16 @@
 /**
- * Lesson 13: accepting. Connections have to be accepted for months, whatever happens.
+ * Lesson 13: accepting.
  *
- * The kernel makes a connection before the server knows of it, and puts it into a
- * queue. `accept` takes the next one from there. It fails if the newcomer is gone
- * already, and also if the server has too many files open: each connection needs a
- * file descriptor. A server that ends then disconnects everybody because of one. A
- * server that tries again at once keeps a processor busy and helps nobody.
+ * The kernel completes a connection before the server knows of it, and puts it into a
+ * queue. `accept` takes the next connection from this queue. On some systems, it fails
+ * if that client is already gone. It also fails if the server has too many files open:
+ * each connection needs a file descriptor, and their number is limited.
  *
- * Nginx pauses `accept` for half a second in this case, Go's `net/http` for up to one.
- * Both also bound how many they accept before they serve the others.
+ * A server that ends then disconnects all members. If it calls `accept` again at once,
+ * that fails again: it keeps a processor busy for nothing. So a server has to pause:
+ * nginx for half a second by default, Go's `net/http` for at most one second.
+ *
+ * Most of these tests use the network in memory, where a test can make `accept` fail.
  */
 
 import { assert, AssertionError, assertMatch } from "@std/assert";
@@ -32,7 +34,7 @@ function memoryListener(server: TestServer): MemoryListener {
 
 // ------------------------------------------------------------------ accept fails
 
-/** An error of the kernel. */
+/** An error with a code, as the kernel gives it. */
 function kernelError(code: string, message = code): Error {
   return Object.assign(new Error(message), { code });
 }
@@ -42,12 +44,13 @@ const TOO_MANY_FILES = kernelError(
   "Too many open files (os error 24)",
 );
 
-/** Tests a server whose `accept` fails. Fails if that ends the server. */
+/** Runs a test in which `accept` fails. If that ends the server, the test fails. */
 async function testFailures(
   test: (server: TestServer) => Promise<void>,
 ): Promise<void> {
   const server = new TestServer({ inMemory: true });
   const crash = Promise.withResolvers<never>();
+  // Nothing waits for the server's accept loop. So its error is an unhandled rejection.
   const onCrash = (event: PromiseRejectionEvent) => {
     event.preventDefault();
     const { message } = event.reason;
@@ -61,13 +64,13 @@ async function testFailures(
   try {
     await Promise.race([test(server), crash.promise]);
   } finally {
-    // A server that has ended in this way cannot be stopped.
+    // If the server has ended in this way, stopping it fails with the same error.
     await server[Symbol.asyncDispose]().catch(() => {});
     removeEventListener("unhandledrejection", onCrash);
   }
 }
 
-Deno.test("accepting: if accept fails, newcomers join later", async () => {
+Deno.test("accepting: after accept has failed once, a newcomer can still join", async () => {
   await testFailures(async (server) => {
     await server.join("alice");
     memoryListener(server).failAccepts(TOO_MANY_FILES);
@@ -80,7 +83,7 @@ Deno.test("accepting: if accept fails, newcomers join later", async () => {
 });
 
 Deno.test(
-  "accepting: while accept fails, the server pauses, and the room goes on",
+  "accepting: if accept fails, the server pauses before the next try, and members can still chat",
   async () => {
     await testFailures(async (server) => {
       const [alice, bob] = await server.joinAll("alice", "bob");
@@ -92,6 +95,7 @@ Deno.test(
         await bob.receives(`alice: line ${n}`);
       }
       await settled(() => listener.queueLength);
+      // The newcomer is still in the queue, so `accept` has not yet failed 100 times.
       assert(
         listener.queueLength === 1,
         "accept has failed 100 times in a moment: the server does not pause",
@@ -101,7 +105,7 @@ Deno.test(
 );
 
 testProgram(
-  "accepting: if a server runs out of file descriptors, the room goes on",
+  "accepting: if the server has no file descriptor left, members can still chat",
   async () => {
     await using server = await Server.start(["0"], { openFiles: 64 });
     const alice = await server.join("alice");
@@ -109,6 +113,7 @@ testProgram(
     await alice.receives(announcements.joined("bob"));
     for (let round = 0; round < 3; round++) {
       const crowd: Person[] = [];
+      // Each connection needs a file descriptor, and the server may have 64.
       for (let n = 0; n < 80; n++) crowd.push(await connect(server));
       await alice.sends("Quite a crowd out there");
       await bob.receives("alice: Quite a crowd out there");
@@ -123,6 +128,7 @@ testProgram(
   },
 );
 
+/** Connects. The kernel does that without `accept`, but only while the server runs. */
 async function connect(server: Server): Promise<Person> {
   try {
     return await server.connect();
@@ -134,7 +140,7 @@ async function connect(server: Server): Promise<Person> {
 }
 
 Deno.test(
-  "accepting: failures are reported, but only once a minute",
+  "accepting: the server warns that accept fails, but at most once a minute",
   async () => {
     await testFailures(async (server) => {
       const listener = memoryListener(server);
@@ -163,7 +169,7 @@ Deno.test(
 );
 
 Deno.test(
-  "accepting: newcomers that are gone before they are accepted delay nobody",
+  "accepting: newcomers that are gone before they are accepted do not delay the next newcomer",
   async () => {
     await testFailures(async (server) => {
       await server.join("alice");
@@ -177,6 +183,7 @@ Deno.test(
       for (const code of codes) {
         memoryListener(server).failAccepts(kernelError(code), 10);
       }
+      // With a pause of 100 ms after each failure, bob would wait for five seconds.
       await beforeIdle(
         server.join("bob"),
         "Fifty newcomers have come and gone, and bob has to wait for that",
@@ -188,7 +195,7 @@ Deno.test(
 // ------------------------------------------------------------ many at the same time
 
 Deno.test(
-  "accepting: newcomers that come together do not keep members waiting",
+  "accepting: hundreds of newcomers that come together do not keep members waiting",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob] = await server.joinAll("alice", "bob");
@@ -197,6 +204,7 @@ Deno.test(
     await bob.receives("alice: hello");
     const accepted = 500 - memoryListener(server).queueLength;
     await Promise.all(visits);
+    // The server should serve members long before it has accepted all newcomers.
     assert(
       accepted < 250,
       `500 newcomers come, and alice says hello at the same time. The server ` +
@@ -205,13 +213,15 @@ Deno.test(
   },
 );
 
+// Other kernels can have a shorter queue: macOS limits it to 128 by default.
 const testLinuxProgram = Deno.build.os === "linux" ? testProgram : () => {};
 
 testLinuxProgram(
-  "accepting: hundreds of newcomers can wait until the server has time for them",
+  "accepting: hundreds of newcomers can connect while the server is busy, and are served later",
   async () => {
     await using server = await Server.start();
-    server.kill("SIGSTOP"); // as if it were busy
+    server.kill("SIGSTOP"); // Now it accepts nothing, as if it were busy.
+    // By default, Deno asks the kernel for a queue of 511 connections.
     const visits = Array.from({ length: 600 }, () => server.connect());
     const people = await within(
       3_000,
@@ -244,7 +254,7 @@ function watchConnections(server: TestServer): { open: number; max: number } {
 }
 
 Deno.test(
-  "accepting: the connections that are ending are bounded, too",
+  "accepting: the number of refused connections that are still open is bounded",
   async () => {
     await using server = new TestServer({ inMemory: true, maxClients: 1 });
     const count = watchConnections(server);
@@ -252,6 +262,7 @@ Deno.test(
     const visitors: Person[] = [];
     for (let n = 0; n < 1_100; n++) visitors.push(await server.visit());
     await settled(() => memoryListener(server).queueLength);
+    // The server may have 1,000 connections that are ending, and a few others.
     assert(
       count.max < 1_010,
       `1,100 people come to a full chat and do not close their connections: the ` +

@@ -1,15 +1,19 @@
 /**
- * Lesson 14: graceful shutdown. A server that stops says so, and then it ends.
+ * Lesson 14: graceful shutdown.
  *
- * If a program is killed, the kernel closes its connections. People see that their
- * connection has ended, and cannot tell a server that was stopped from one that has
- * crashed; what was on its way to them may be lost. So a server first stops accepting,
- * then sends what is left, a last line and a FIN, and then waits until everybody has
- * received that. It does not wait for long: a laptop that was closed never answers.
+ * If a server is killed, the kernel closes its connections. The members cannot know
+ * whether the server was stopped or has crashed, and data on the way to them may be
+ * lost. So a server that has to stop first stops accepting connections. Then it sends
+ * what is left, a last line and a FIN, and waits until the clients have closed their
+ * connections, too. It does not wait for long: a laptop that is asleep never answers.
  *
  * The request to stop comes as a signal: SIGINT from Ctrl+C, SIGHUP from a terminal
  * that was closed, SIGTERM from systemd, Docker or Kubernetes. If the program has not
- * ended after some seconds, these three send SIGKILL, which no program can catch.
+ * ended after 90, 10 or 30 seconds, these three send SIGKILL by default. No program can
+ * catch that signal.
+ *
+ * The tests of signals use `Server`, which runs the server as a program of its own. The
+ * others use `TestServer`, which runs it in the process of the test.
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
@@ -29,13 +33,13 @@ import { Server } from "./programs.ts";
 // -------------------------------------------------------------------- the last line
 
 Deno.test(
-  "graceful shutdown: everybody receives a last line, and then the end",
+  "graceful shutdown: everybody receives a last line, and then the server disconnects them",
   async () => {
     await using server = new TestServer();
     const people = await server.joinAll("alice", "bob", "carol");
     const stopped = server.stop();
     for (const person of people) {
-      await person.receives(announcements.shutdown); // and not: alice left
+      await person.receives(announcements.shutdown); // not: alice left the chat!
       await person.isDisconnected();
     }
     await stopped;
@@ -43,12 +47,12 @@ Deno.test(
 );
 
 Deno.test(
-  "graceful shutdown: a client without a name receives the last line, too",
+  "graceful shutdown: a client that has no name yet receives the last line",
   async () => {
     await using server = new TestServer();
     const visitor = await server.connect("a visitor");
     const stopped = server.stop();
-    visitor.sends("bob").catch(() => {}); // too late
+    visitor.sends("bob").catch(() => {}); // This name comes too late.
     await visitor.receives(announcements.shutdown);
     await visitor.isDisconnected();
     await stopped;
@@ -56,11 +60,11 @@ Deno.test(
 );
 
 Deno.test(
-  "graceful shutdown: what was said before is received before the last line",
+  "graceful shutdown: the server first sends the lines that it still has, and then the last line",
   async () => {
     await using server = new TestServer();
     const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
-    alice.sends(...messages(3_000)).catch(() => {}); // cut off by the shutdown
+    alice.sends(...messages(3_000)).catch(() => {}); // The shutdown interrupts it.
     const seen: string[] = [];
     while (seen.length < 500) seen.push(await carol.nextLine());
     const stopped = server.stop();
@@ -86,7 +90,9 @@ Deno.test(
     })().catch(() => {}); // Sending fails when the connection is closed.
     for (let n = 0; n < 500; n++) await bob.nextLine();
     const stopped = server.stop();
-    await alice.receives(announcements.shutdown); // An RST could destroy it.
+    // If the server closed the connection while alice sends, its kernel would send an
+    // RST. Then alice's kernel could discard the last line before it is read.
+    await alice.receives(announcements.shutdown);
     await alice.isDisconnected();
     bob.closes();
     await Promise.all([stopped, flooding]);
@@ -110,7 +116,7 @@ function watchCloses(server: TestServer): { closes: number } {
 }
 
 Deno.test(
-  "graceful shutdown: nobody has to wait until others have closed their connections",
+  "graceful shutdown: all members receive the last line before the server closes a connection",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const count = watchCloses(server);
@@ -131,7 +137,7 @@ Deno.test(
 );
 
 Deno.test(
-  "graceful shutdown: a sender that waits for a receiver does not wait any longer",
+  "graceful shutdown: the server no longer makes a sender wait for a stalled receiver",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const count = watchCloses(server);
@@ -141,20 +147,20 @@ Deno.test(
     await untilIdle();
     const stopped = server.stop();
     await alice.receives(announcements.shutdown);
-    await alice.isDisconnected(); // and closes her connection
+    await alice.isDisconnected(); // It also closes alice's connection.
     await untilIdle();
     assert(
       count.closes > 0,
       "alice has closed her connection, but the server still waits for a sleeper " +
         "before it looks at that",
     );
-    await server[Symbol.asyncDispose](); // The sleeper closes, too.
+    await server[Symbol.asyncDispose](); // This closes the sleeper's connection.
     await stopped;
   },
 );
 
 Deno.test(
-  "graceful shutdown: the server waits until the last line has been received",
+  "graceful shutdown: the server waits for a client to close its connection before it stops",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const alice = await server.join("alice");
@@ -172,7 +178,7 @@ Deno.test(
   },
 );
 
-Deno.test("graceful shutdown: nobody can connect any more", async () => {
+Deno.test("graceful shutdown: a server that is stopping refuses new connections", async () => {
   await using server = new TestServer();
   const alice = await server.join("alice");
   const stopped = server.stop();
@@ -191,10 +197,11 @@ Deno.test(
     let stopped: Promise<void> | undefined;
     server.listener.accept = async () => {
       const conn = await accept();
-      stopped = server.stop(); // before the server does anything with `conn`
+      stopped = server.stop(); // The server does not have `conn` yet.
       return conn;
     };
-    const bob = await server.join("bob"); // The original `accept` has run.
+    // The server was already waiting in the original `accept`, which returns bob.
+    const bob = await server.join("bob");
     const newcomer = await server.visit("the newcomer");
     await newcomer.receives(announcements.shutdown);
     await newcomer.isDisconnected();
@@ -223,13 +230,13 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 }
 
 testProgram(
-  "graceful shutdown: a second signal changes nothing",
+  "graceful shutdown: a second signal does not interrupt the shutdown",
   async () => {
     await using server = await Server.start();
     const alice = await server.join("alice");
     server.kill("SIGINT");
-    await alice.receives(announcements.shutdown); // So the first one was handled.
-    server.kill("SIGINT"); // `deno task` sends Ctrl+C a second time.
+    await alice.receives(announcements.shutdown); // The first signal was handled.
+    server.kill("SIGINT"); // After Ctrl+C, `deno task` sends a second one.
     server.kill("SIGTERM");
     await alice.isDisconnected();
     const { code, stdout } = await server.ends();
@@ -239,11 +246,11 @@ testProgram(
 );
 
 testProgram(
-  "graceful shutdown: somebody who never answers does not keep the program running",
+  "graceful shutdown: a client that never closes its connection cannot keep the program running",
   async () => {
     await using server = await Server.start();
     const alice = await server.join("alice");
-    await server.join("sleeper"); // It reads nothing, and never closes.
+    await server.join("sleeper"); // The sleeper never reads or closes.
     await alice.receives(announcements.joined("sleeper"));
     server.kill("SIGINT");
     await alice.receives(announcements.shutdown);
@@ -254,7 +261,7 @@ testProgram(
 );
 
 testProgram(
-  "graceful shutdown: the next server can have the same port at once",
+  "graceful shutdown: a new server can listen on the same port at once",
   async () => {
     await using server = await Server.start();
     const alice = await server.join("alice");
@@ -262,6 +269,7 @@ testProgram(
     await alice.receives(announcements.shutdown);
     await alice.isDisconnected();
     assertEquals((await server.ends()).code, 0);
+    // The kernel may still keep the old connections of this port (TIME_WAIT).
     await using next = await Server.start([`${server.port}`]);
     await next.join("alice");
   },

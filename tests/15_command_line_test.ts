@@ -1,15 +1,17 @@
 /**
- * Lesson 15: a program has a contract with whoever starts it.
+ * Lesson 15: the command line.
  *
- * A person or a script sees the arguments that a program takes, what it writes to
- * stdout and stderr, and its exit status, and nothing else. By custom, 0 means
- * success, 2 means that the program was called in a wrong way, and 1 means that
- * something failed. Then one line on stderr says what, why and what to do. A stack
- * trace helps only whoever wrote the program.
+ * A person or a script that starts a program sees its arguments, what it writes to
+ * stdout and stderr, and its exit status: a number that says how it ended. 0 means
+ * success. Many programs use 2 if they were called in a wrong way, and 1 if something
+ * else failed. One line on stderr then says what failed, why, and what to do. A stack
+ * trace helps only programmers.
  *
- * Output is input to somebody else: to a terminal, a file, or a pipe that nobody
- * reads. A server must not wait for any of them, and `server.ts | head` must not end
- * the chat.
+ * The output may go through a pipe to another program. If that program stops reading,
+ * the pipe becomes full, and writes wait. If it ends, as `head` does after ten lines,
+ * writes fail. Neither may stop the chat.
+ *
+ * `failsToStart` and `clientFails` check the exit status and the line on stderr.
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -59,12 +61,13 @@ testProgram("command line: the server prints the local time", async () => {
   const before = clock();
   await using server = await Server.start();
   const printed = server.stdout.text.slice(1, 6);
+  // A new minute may have begun between the two calls of `clock`.
   const isRight = printed === before || printed === clock();
   assert(isRight, `the server prints ${printed}, but here it is ${clock()}`);
 });
 
 testProgram(
-  "command line: if its stdout is closed, as by | head, the chat goes on",
+  "command line: if its stdout is closed, as by head, the server still serves its members",
   async () => {
     await using server = await Server.start();
     const [alice, bob] = [await server.join("alice"), await server.join("bob")];
@@ -79,11 +82,12 @@ testProgram(
 );
 
 testProgram(
-  "command line: if nobody reads its stdout, the chat goes on, and lines that were dropped are counted",
+  "command line: if its stdout is not read, the server drops lines, counts them, and still serves",
   async () => {
     await using server = await Server.start();
     const [alice, bob] = [await server.join("alice"), await server.join("bob")];
-    const count = 30_000; // more lines than the server keeps
+    // At most 16,384 lines wait to be printed. The server drops the lines after these.
+    const count = 30_000;
     const lines = Array.from({ length: count }, (_, n) => `line ${n}`);
     alice.sends(...lines).catch(() => {});
     await within(
@@ -99,7 +103,8 @@ testProgram(
     const dropped = notes.map((note) => Number(/\d+$/.exec(note)![0]));
     const kept = printed.length - notes.length;
     assert(dropped.length > 0, `${kept} lines were printed, and none dropped`);
-    const events = 3 + 2 * 3 + count + 1; // start, joins, messages, stop
+    // Lines for the start, for two members that join, for the messages, for the stop.
+    const events = 3 + 2 * 3 + count + 1;
     const sum = dropped.reduce((sum, one) => sum + one, kept);
     assertEquals(sum, events, `printed: ${kept}, dropped: ${dropped}`);
   },
@@ -108,7 +113,7 @@ testProgram(
 // ---------------------------------------------- what can fail, and what is wrong
 
 testProgram(
-  "command line: a port that is in use is one line on stderr, and exit status 1",
+  "command line: if the port is in use, the server says so with one line and exits with status 1",
   async () => {
     await using other = await Server.start();
     const port = `${other.port}`;
@@ -124,7 +129,7 @@ testProgram(
 );
 
 testProgram(
-  "command line: each wrong argument of the server is named, and the exit status is 2",
+  "command line: the server names a wrong argument and exits with status 2",
   async () => {
     const wrong = [
       ...["abc", "65536", "-1", "80x", "1e3"].map((port) => [port]),
@@ -136,6 +141,7 @@ testProgram(
       ...["0", "-3", "abc"].map((limit) => ["0", "--max-clients", limit]),
     ];
     for (const args of wrong) {
+      // The last argument is wrong, or lacks its value. `--host=` is named as `--host`.
       const named = args.at(-1)!.replace(/=$/, "");
       await failsToStart(2, [...SERVER, ...args], named);
     }
@@ -159,15 +165,16 @@ testProgram(
 );
 
 testProgram(
-  "command line: an address of another machine is an error, and exit status 1",
+  "command line: a server that cannot listen on its --host address exits with status 1",
   async () => {
+    // This address is reserved for documentation, so no machine should have it.
     const args = [...SERVER, "0", "--host", "192.0.2.1"];
     await failsToStart(1, args, "Cannot listen on 192.0.2.1:0");
   },
 );
 
 testProgram(
-  "command line: with --max-clients 1 the second client is refused",
+  "command line: with --max-clients 1 the server refuses a second client",
   async () => {
     await using server = await Server.start(["0", "--max-clients", "1"]);
     await server.join("alice");
@@ -177,9 +184,9 @@ testProgram(
   },
 );
 
-/** A server that listens on IPv6 only makes sense where there is IPv6. */
+/** Whether this system has IPv6: without it, no server can listen on `::1`. */
 function hasIPv6(): boolean {
-  if (!canRunPrograms) return true; // The test is only counted.
+  if (!canRunPrograms) return true; // The test does not run, and is only counted.
   try {
     Deno.listen({ hostname: "::1", port: 0 }).close();
     return true;
@@ -190,7 +197,7 @@ function hasIPv6(): boolean {
 
 if (hasIPv6()) {
   testProgram(
-    "command line: an IPv6 address is printed in brackets",
+    "command line: the server prints an IPv6 address in brackets",
     async () => {
       await using server = await Server.start(["0", "--host", "::1"]);
       assertMatch(server.stdout.text, /📍 Listening on \[::1\]:\d+\n/);
@@ -204,7 +211,7 @@ if (hasIPv6()) {
 }
 
 testProgram(
-  "command line: --quiet leaves out what people say, and nothing else",
+  "command line: with --quiet the server prints all events except messages",
   async () => {
     await using server = await Server.start(["0", "--quiet"]);
     const alice = await server.join("alice");
@@ -212,6 +219,7 @@ testProgram(
     await alice.halfCloses();
     await alice.isDisconnected();
     const { stdout } = await server.stop();
+    // The second word of each line tells the kind of event. The first is the time.
     const marks = stdout.trimEnd().split("\n").map((line) =>
       line.split(" ")[1]
     );
@@ -220,7 +228,7 @@ testProgram(
 );
 
 testProgram(
-  "command line: on all addresses, the server says how to find the one for others",
+  "command line: a server that listens on all addresses prints how to find your address",
   async () => {
     await using server = await Server.start(["0", "--host", "0.0.0.0"]);
     await server.stdout.shows(/Waiting for clients/);
@@ -230,21 +238,21 @@ testProgram(
 
 // ------------------------------------------------------------------- the client
 
-/** Waits for a program that must exit without help. */
+/** Waits for a program that must exit by itself. */
 async function endsByItself(program: Program, command: string) {
   const hasOutput = await inTime(
     program.stdout.more(),
     "The test",
     `output of ${command}`,
   );
-  // A server that starts all the same would not exit.
+  // If the server starts in spite of `--help`, it does not exit: so the test stops it.
   if (hasOutput && /🚀/.test(program.stdout.text)) program.kill("SIGTERM");
   return await program.ends();
 }
 
 /**
  * Fails unless the client exits with this status and one line on stderr. Lines about
- * its progress, such as "🔄 Connecting …", do not count, wherever they are printed.
+ * its progress, such as "🔄 Connecting …", do not count, on stdout or stderr.
  */
 async function clientFails(
   code: number,
@@ -265,7 +273,7 @@ async function clientFails(
   assertEquals(ended.code, code, `exit status of ${command}`);
 }
 
-/** A port where nobody listens, at least at this moment. */
+/** A port on which no program listens, at least at this moment. */
 function freePort(): number {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
@@ -274,7 +282,7 @@ function freePort(): number {
 }
 
 testProgram(
-  "command line: a client that finds no server says so with one line, and exit status 1",
+  "command line: a client that finds no server says so with one line and exits with status 1",
   async () => {
     const port = `${freePort()}`;
     const address = `Cannot connect to 127.0.0.1:${port}`;
@@ -283,7 +291,7 @@ testProgram(
 );
 
 testProgram(
-  "command line: each wrong argument of the client is named, and the exit status is 2",
+  "command line: the client names a wrong option and exits with status 2",
   async () => {
     await clientFails(2, ["127.0.0.1", "1", "--quiet"], "--quiet");
     await clientFails(2, ["127.0.0.1", "1", "--name"], "--name");
@@ -305,16 +313,19 @@ testProgram(
   },
 );
 
-testProgram("command line: --name answers the first question", async () => {
-  await using server = await Server.start();
-  const bob = await server.join("bob");
-  const args = ["127.0.0.1", `${server.port}`, "--name", "alice"];
-  await using _client = new Program([...CLIENT, ...args], { input: "hi\n" });
-  await bob.receives(announcements.joined("alice"));
-});
+testProgram(
+  "command line: with --name the client answers the question for a name by itself",
+  async () => {
+    await using server = await Server.start();
+    const bob = await server.join("bob");
+    const args = ["127.0.0.1", `${server.port}`, "--name", "alice"];
+    await using _client = new Program([...CLIENT, ...args], { input: "hi\n" });
+    await bob.receives(announcements.joined("alice"));
+  },
+);
 
 testProgram(
-  "command line: a wrong host or port is named, and the exit status is 2",
+  "command line: the client names a wrong host, port or extra argument and exits with status 2",
   async () => {
     for (const port of ["abc", "0", "65536", "-0x1"]) {
       await clientFails(2, ["127.0.0.1", port], port);
@@ -326,16 +337,19 @@ testProgram(
 );
 
 testProgram(
-  "command line: a port in the place of the host is explained",
+  "command line: a client that is given only a port tells the user to type host:port",
   async () => {
     await clientFails(2, ["10123"], "10123", "127.0.0.1:10123");
   },
 );
 
-testProgram("command line: host and port may be one argument", async () => {
-  const port = freePort();
-  const address = `127.0.0.1:${port}`;
-  await clientFails(1, [address], `Cannot connect to ${address}`);
-  const localhost = `localhost:${port}`;
-  await clientFails(1, [localhost], `Cannot connect to ${localhost}`);
-});
+testProgram(
+  "command line: the client accepts host and port as one argument",
+  async () => {
+    const port = freePort();
+    const address = `127.0.0.1:${port}`;
+    await clientFails(1, [address], `Cannot connect to ${address}`);
+    const localhost = `localhost:${port}`;
+    await clientFails(1, [localhost], `Cannot connect to ${localhost}`);
+  },
+);
