@@ -56,7 +56,7 @@ export interface Ending {
 
 /** Where a conversation is shown. */
 export interface Output {
-  /** Shows a line from the server. The next line is read when this has finished. */
+  /** Shows a line from the server. The next line is taken when this has finished. */
   show(line: string): void | Promise<void>;
   /** Shows a sentence from the client itself. */
   showNotice(sentence: string): void;
@@ -238,7 +238,7 @@ class Conversation {
   }
 
   async #sendLine(line: string): Promise<void> {
-    // What may have been cut stays too long, so that the server refuses it as a name.
+    // A name that may have been cut is sent as it is: sanitized, it could look short.
     const text = mayHaveBeenCut(line) ? line : sanitize(line);
     const bytes = encoder.encode(text + "\n");
     let sent = 0;
@@ -414,7 +414,7 @@ class Terminal implements Output {
   #wantsToLeave = false;
   #lineBeingSent?: string;
   readonly #waitingLines: string[] = [];
-  #inputChanged = Promise.withResolvers<void>();
+  #inputChanged = Promise.withResolvers<void>(); // a new line, or the wish to leave
   // readline edits the line that is being typed. It listens to this stream, and
   // `#handleKey` decides which keys it gets.
   readonly #fakeKeyboard = new PassThrough();

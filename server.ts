@@ -22,8 +22,8 @@
  * she needs next. Nobody else waits, unless Alice sends much more than Carol can
  * receive. Then Alice's receive loop waits, too: that is back-pressure.
  *
- * For a first reading: `Room` is the story, and `Client` and `Log` are how it works. Leave
- * `FlowControl` and all that follows for later: it protects the chat and starts it.
+ * For a first reading: `Room` is the story, and `Client` and `Log` are how it works.
+ * `FlowControl` and the parts after it protect and start the chat: leave them for later.
  *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. In one turn, the event loop runs
@@ -72,13 +72,13 @@ import {
 
 /** The options of a server. */
 export interface ServerOptions {
-  /** The maximum number of clients, without those that are leaving. */
+  /** The maximum number of clients, not counting those that are leaving. */
   maxClients: number;
   /** Milliseconds that a client may take to give a name. Then it is disconnected. */
   nameTimeoutMs: number;
   /**
-   * Milliseconds that a receiver may accept no data while a sender waits. Then its
-   * connection is closed.
+   * If a sender waits, and a receiver accepts no data for this many milliseconds, the
+   * receiver's connection is closed.
    */
   stallTimeoutMs: number;
   /** Whether messages are left out of the console output. */
@@ -317,15 +317,12 @@ type State = "new" | "member" | "leaving" | "closed";
 /**
  * One connection, and its state:
  *
- *     new ───(`Room.#join`)───→ member
- *      │                          │
- *      ├─── `Room.#disconnect` ───┤
- *      │             ↓            │
- *      │          leaving         │
- *      │             ↓            │
- *      └───── `Room.#close` ──────┘
- *                    ↓
- *                 closed
+ *     new ────→ member ────→ leaving ────→ closed
+ *
+ *     to member     its name was accepted (`Room.#join`)
+ *     to leaving    its input has ended, or the server disconnects it
+ *                   (`Room.#disconnect`), perhaps before it was a member
+ *     to closed     the connection is closed (`Room.#close`), in any state
  *
  * Sends are queued: each one starts when the one before has ended. So a socket has
  * one writer at a time, and lines never mix. A member's sends are, in this order: the
@@ -438,7 +435,7 @@ type Batch = {
   bytes: Uint8Array;
 };
 
-/** What one receiver is sent: from the entry at `offset` on. */
+/** One receiver of the log. It is sent all entries from `offset` on. */
 class Subscription {
   stopOffset = Infinity; // A leaving client is sent only the entries before this one.
   constructor(readonly client: Client, public offset: number) {}
@@ -605,8 +602,8 @@ function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * In a crowd, the limit is lower: if the log is larger than this, the members share this
- * amount equally. With 1,000 members, each one may have 4 Ki units undelivered.
+ * A log that is larger than this is crowded. Then the limit of each sender is lower: an
+ * equal share of this size, one share for each member. With 1,000 members, that is 4 Ki.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
@@ -644,7 +641,7 @@ class FlowControl {
   ) {
     this.#log = log;
     const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
-    // Each check comes a little late, so 95 % of the checks take about the whole time.
+    // Timers are a little late, so 95 % of the checks take about the whole timeout.
     this.#maxChecks = Math.max(1, Math.ceil(0.95 * checks));
     this.#closeClient = closeClient;
     this.#timer = setInterval(
@@ -659,9 +656,9 @@ class FlowControl {
   }
 
   /**
-   * Waits until everything from a sender has been delivered. If it stopped waiting just
-   * below the limit, the sender's next line would exceed the limit again. A sender is a
-   * receiver, too: whoever sends much must also read what others send.
+   * Waits until everything from a sender has been delivered. (If it waited only until the
+   * sender is below the limit, the sender's next line could exceed the limit again.) A
+   * sender is a receiver, too: whoever sends much must also read what others send.
    *
    * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
    * afterwards.
