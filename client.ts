@@ -84,7 +84,7 @@ export interface ChatOptions {
 }
 
 const ANSWER_TIMEOUT_MS = 5_000;
-/** It is long, because a server makes a member wait while receivers are slow. */
+/** This timeout is long, because a server makes a member wait for slow receivers. */
 const SEND_TIMEOUT_MS = 60_000;
 
 /** A member types this to leave. */
@@ -130,7 +130,7 @@ export function chat(
  *        ↓       (a name was accepted)
  *     member     Each line is a message. The server answers only if one is refused.
  *        ↓       (the input ends, or the user types "quit")
- *     leaving    Everything has been sent. The server ends the connection.
+ *     leaving    The client has sent all, and a FIN. The server ends the connection.
  *
  * If the input ends before a name was accepted, "leaving" follows "naming".
  *
@@ -186,7 +186,7 @@ class Conversation {
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    // `break` would cancel the input, and that waits for the read of stdin that has begun.
+    // Otherwise, `break` cancels the input, and waits until a pending read of stdin ends.
     // Such a read cannot be interrupted.
     const lines = this.options.input.values({ preventCancel: true });
     try {
@@ -198,7 +198,7 @@ class Conversation {
         else await this.#sendName(line);
         this.#silence.removeLimit();
       }
-      // The limit depends on the state so far.
+      // If no name was accepted, the limit is shorter. So it comes before the new state.
       this.#silence.setLimit(this.#timeoutMs);
       this.#state = "leaving";
       await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
@@ -262,11 +262,13 @@ function isMessageTooLong(message: string): boolean {
     isLongerThan(sanitize(message), MAX_MESSAGE_CHARS);
 }
 
+// ------------------------------------------------------------- a silent server
+
 const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
- * Detects that the server has been silent for too long. It counts its own checks, and
- * not the time: while this program itself is suspended, there are no checks.
+ * Detects that the server has been silent for too long. It counts checks, not time: while
+ * this program itself is suspended, there are no checks, and the server is not to blame.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
@@ -307,6 +309,8 @@ class SilenceDetector {
     if (this.#silenceMs >= this.#maxSilenceMs) this.onTooLong();
   }
 }
+
+// ------------------------------------------------------------ escape sequences
 
 const ESC_PATTERN = "\\x1b";
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
