@@ -11,7 +11,7 @@
  *   - The end of the input is not the end of the work: answers may still be on their
  *     way. So our client half-closes: it sends a FIN, and still receives.
  *
- * `curl` follows the first two rules. `nc -N` of OpenBSD half-closes at the end of its
+ * `curl --fail` follows the first two rules. `nc -N` of OpenBSD half-closes at the end of its
  * input, and `ssh` does the same inside its own protocol.
  *
  * Most of these tests start no program. They call the function `chat` of client.ts with
