@@ -178,7 +178,8 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // A user who has left expects this end. Otherwise the server may have said why.
+    // A user who has left expects this end. Otherwise the server may have said why. Not
+    // handled: an RST counts as an end, too. Then the last messages may be lost.
     if (this.#state === "leaving") this.#endWith(0);
     else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
     else this.#endWith(1, SERVER_GONE);
