@@ -7,15 +7,15 @@
  *
  * A conversation has two pipelines, one for each direction of the connection:
  *
- *     out    typed lines → socket                    (`Conversation.#send`)
+ *     out    input → socket                          (`Conversation.#send`)
  *     in     socket → lines → safe lines → output    (`Conversation.#receive`)
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
  * presses, and shows each line that comes in above the line that is being typed.
  *
- * For a first reading: `Conversation` is all that the network needs. `Terminal` and
- * `Screen` are there for a person who types while lines come in. They can wait.
+ * For a first reading: `Conversation` is the part that uses the network. The sections
+ * about a silent server, escape sequences and the terminal can wait.
  *
  * Only `main` exits. `run`, `chat`, `runInPipe` and `runAtTerminal` return how they have
  * ended, or throw an error.
@@ -23,7 +23,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { stdout } from "node:process";
-import { createInterface, type Interface as Readline } from "node:readline";
+import { createInterface } from "node:readline";
 import { PassThrough } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -56,24 +56,26 @@ export interface Ending {
 
 /** Where a conversation is shown. */
 export interface Output {
-  /** Shows a line from the server. The next line is taken when this has finished. */
+  /** Shows a line from the server. After it has finished, the next line is shown. */
   show(line: string): void | Promise<void>;
   /** Shows a sentence from the client itself. */
   showNotice(sentence: string): void;
   /** The server has accepted a name: now the user is a member. */
   onJoin?(): void;
-  /** The server has refused a name: the user needs another one. */
-  onRefusal?(): void;
+  /** The server has refused a name, for this reason. The next line is another name. */
+  onRefusal?(reason: string): void;
 }
 
 /** The options of a conversation. */
 export interface ChatOptions {
-  /** The lines that the user types. Each one is a name, until one is accepted. */
-  input: ReadableStream<string>;
+  /**
+   * What the user types, line by line. Each line is a name, until one is accepted. After
+   * a name, the next line is taken when the server has answered. After a message, it is
+   * taken when the message has been sent. When there are no more lines, the user leaves.
+   */
+  input: AsyncIterable<string>;
   /** Where the lines from the server are shown. */
   output: Output;
-  /** Whether the user can type another name if one is refused. */
-  canTryAgain: boolean;
   /** Milliseconds that the server may be silent when it has to answer a name. */
   answerTimeoutMs?: number;
   /**
@@ -86,9 +88,6 @@ export interface ChatOptions {
 const ANSWER_TIMEOUT_MS = 5_000;
 /** This timeout is long, because a server makes a member wait for slow receivers. */
 const SEND_TIMEOUT_MS = 60_000;
-
-/** A member types this to leave. */
-const QUIT = /^\s*\/?quit\s*$/;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
   MAX_MESSAGE_CHARS.toLocaleString("en")
@@ -129,10 +128,12 @@ export function chat(
  *     naming     Each line that the user types is a name, and the server answers it.
  *        ↓       (a name was accepted)
  *     member     Each line is a message. The server answers only if one is refused.
- *        ↓       (the input ends, or the user types "quit")
+ *        ↓       (the input ends)
  *     leaving    The client has sent all, and a FIN. The server ends the connection.
  *
- * If the input ends before a name was accepted, "leaving" follows "naming".
+ * If the input ends before a name was accepted, "leaving" follows "naming". A FIN tells
+ * the other side that nothing more will be sent. When only one side has sent a FIN, the
+ * connection is half-closed: the other side can still send. An RST breaks the connection.
  *
  * An example. The two pipelines run side by side:
  *
@@ -143,7 +144,7 @@ export function chat(
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
-  #nameAnswered = Promise.withResolvers<void>(); // `#receive` resolves it.
+  #answerToName = Promise.withResolvers<void>(); // for each name a new one
   readonly #ending = Promise.withResolvers<Ending>(); // The first ending counts.
   readonly #silence = new SilenceDetector(() =>
     this.#endWith(1, SERVER_SILENT)
@@ -178,31 +179,36 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // A user who has left expects this end. Otherwise the server may have said why. Not
-    // handled: an RST counts as an end, too. Then the last messages may be lost.
+    // After the user has left, the server has to end the connection. Otherwise, its last
+    // line may say why it did. Not handled: an RST, too, counts as an end, but messages
+    // may be lost.
     if (this.#state === "leaving") this.#endWith(0);
     else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
     else this.#endWith(1, SERVER_GONE);
   }
 
+  /** If a line from the server is the answer to a name, acts on it. */
+  #handleAnswer(line: string): void {
+    const { output } = this.options;
+    const refusal = parseRefusal(line);
+    if (isWelcome(line)) {
+      this.#state = "member";
+      output.onJoin?.();
+      this.#answerToName.resolve(); // Now `#send` takes the next line.
+    } else if (refusal) {
+      output.onRefusal?.(refusal);
+      this.#answerToName.resolve();
+    }
+  }
+
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    // Otherwise, `break` cancels the input, and waits until a pending read of stdin ends.
-    // Such a read cannot be interrupted.
-    const lines = this.options.input.values({ preventCancel: true });
     try {
-      for await (const line of lines) {
-        const isMember = this.#state === "member";
-        if (isMember && QUIT.test(line)) break;
-        this.#silence.setLimit(this.#timeoutMs);
-        if (isMember) await this.#sendMessage(line);
+      for await (const line of this.options.input) {
+        if (this.#state === "member") await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.removeLimit();
       }
-      // If no name was accepted, the limit is shorter. So it comes before the new state.
-      this.#silence.setLimit(this.#timeoutMs);
-      this.#state = "leaving";
-      await this.conn.closeWrite(); // Half-close: sends a FIN, still receives.
+      await this.#halfClose();
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
@@ -211,50 +217,52 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#nameAnswered = Promise.withResolvers();
+    this.#answerToName = Promise.withResolvers();
+    this.#silence.setLimit(this.options.answerTimeoutMs);
     await this.#sendLine(line);
-    await this.#nameAnswered.promise;
-  }
-
-  /** If a line from the server is the answer to a name, acts on it. */
-  #handleAnswer(line: string): void {
-    const { output, canTryAgain } = this.options;
-    const refusal = parseRefusal(line);
-    if (isWelcome(line)) {
-      this.#state = "member";
-      output.onJoin?.();
-      this.#nameAnswered.resolve();
-    } else if (refusal && canTryAgain) {
-      output.onRefusal?.();
-      this.#nameAnswered.resolve(); // Now `#send` takes the next line.
-    } else if (refusal) {
-      this.#endWith(1, `Cannot join: ${refusal} Choose another name.`);
-    }
+    await this.#answerToName.promise;
+    this.#silence.removeLimit();
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
-    } else await this.#sendLine(line);
+      return;
+    }
+    this.#silence.setLimit(this.options.sendTimeoutMs);
+    await this.#sendLine(line);
+    this.#silence.removeLimit();
   }
 
   async #sendLine(line: string): Promise<void> {
-    // A name that may have been cut is sent as it is: sanitized, it could look short.
+    // A name that may have been cut is not sanitized. Otherwise it could become short,
+    // and the server would accept it.
     const text = mayHaveBeenCut(line) ? line : sanitize(line);
-    const bytes = encoder.encode(text + "\n");
-    let sent = 0;
-    while (sent < bytes.length) {
-      sent += await this.conn.write(bytes.subarray(sent)); // maybe not all
-    }
+    await writeLine(this.conn, text);
   }
 
-  get #timeoutMs(): number {
+  async #halfClose(): Promise<void> {
     const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    return this.#state === "naming" ? answerTimeoutMs : sendTimeoutMs;
+    const isMember = this.#state === "member";
+    this.#silence.setLimit(isMember ? sendTimeoutMs : answerTimeoutMs);
+    this.#state = "leaving";
+    await this.conn.closeWrite(); // It sends a FIN.
   }
 
   #endWith(status: number, message?: string): void {
     this.#ending.resolve({ status, message });
+  }
+}
+
+/** Writes a line. One `write` may accept only some of the bytes. */
+async function writeLine(
+  target: { write(bytes: Uint8Array): Promise<number> },
+  line: string,
+): Promise<void> {
+  const bytes = encoder.encode(line + "\n");
+  let written = 0;
+  while (written < bytes.length) {
+    written += await target.write(bytes.subarray(written));
   }
 }
 
@@ -339,6 +347,29 @@ async function* sanitizeLines(
   }
 }
 
+// -------------------------------------------------------------------- failures
+
+/** An error that `main` reports: it says what has failed and what the user can do. */
+class ExitError extends Error implements Ending {
+  constructor(readonly status: 1 | 2, message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** Waits for some work. If it fails, the user learns what has failed, and why. */
+async function explainFailure<T>(
+  what: string,
+  work: Promise<T>,
+  advice = "",
+): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new ExitError(1, `${what}: ${message}.${advice}`, error);
+  }
+}
+
 // ------------------------------------------------------------------- the filter
 
 /**
@@ -346,40 +377,49 @@ async function* sanitizeLines(
  * nothing else. What the client itself has to say goes to stderr.
  */
 async function runInPipe(conn: Deno.TcpConn, name?: string): Promise<Ending> {
-  const input = ReadableStream.from(readInput(name));
-  const output = { show: writeOutput, showNotice: logToStderr };
+  const output: Output = {
+    show: writeOutput,
+    showNotice: logToStderr,
+    onRefusal(reason) {
+      // A script cannot choose another name, and its messages must not become names.
+      throw new ExitError(1, `Cannot join: ${reason} Choose another name.`);
+    },
+  };
   try {
     return await Promise.race([
-      chat(conn, { input, output, canTryAgain: false }),
+      chat(conn, { input: readInput(name), output }),
       waitForStopSignal(),
     ]);
   } catch (error) {
-    // If the next program in the pipe ends, as `head` does, that is a normal end. The
-    // cause is the original error: see `explainFailure`.
+    // If the next program in the pipe ends, as `head` does, that is a normal end.
+    // (`explainFailure` keeps the original error as the cause.)
     const { cause } = error as Error;
     if (cause instanceof Deno.errors.BrokenPipe) return { status: 0 };
     throw error;
   }
 }
 
-/** Yields the name, if there is one, and then the lines of stdin. */
+/** A member types this to leave. */
+const QUIT = /^\s*\/?quit\s*$/;
+
+/** Yields the name, and then the lines of stdin, up to "quit". */
 async function* readInput(name?: string): AsyncGenerator<string> {
+  let hasName = name !== undefined;
   if (name !== undefined) yield name;
-  yield* readLines({ read: readStdin });
+  for await (const line of readLines({ read: readStdin })) {
+    if (hasName && QUIT.test(line)) return;
+    yield line;
+    hasName = true; // The first line is the name, even if it is "quit".
+  }
 }
 
 function readStdin(buffer: Uint8Array): Promise<number | null> {
   return explainFailure("Cannot read the input", Deno.stdin.read(buffer));
 }
 
-async function writeOutput(line: string): Promise<void> {
-  const bytes = encoder.encode(line + "\n");
-  let written = 0;
-  // One `write` may accept only some of the bytes.
-  while (written < bytes.length) {
-    const writing = Deno.stdout.write(bytes.subarray(written));
-    written += await explainFailure("Cannot write the output", writing);
-  }
+function writeOutput(line: string): Promise<void> {
+  const writing = writeLine(Deno.stdout, line);
+  return explainFailure("Cannot write the output", writing);
 }
 
 /** Writes a sentence to stderr, with the time. */
@@ -401,10 +441,9 @@ async function runAtTerminal(
   name?: string,
 ): Promise<Ending> {
   const terminal = new Terminal(name);
-  const input = ReadableStream.from(terminal.linesToSend());
   try {
     return await Promise.race([
-      chat(conn, { input, output: terminal, canTryAgain: true }),
+      chat(conn, { input: terminal.unsentLines, output: terminal }),
       terminal.handleKeysUntilLeave(),
       waitForStopSignal(),
     ]);
@@ -413,106 +452,54 @@ async function runAtTerminal(
   }
 }
 
-/** A person at a terminal: the input and the output of a conversation. */
+/**
+ * A person at a terminal: the input and the output of a conversation.
+ *
+ *     out    keys → TypedLine → (Enter) → UnsentLines → Conversation
+ *     in     Conversation → Screen
+ */
 class Terminal implements Output {
   #isMember = false;
   #wantsToLeave = false;
-  #lineBeingSent?: string;
-  readonly #waitingLines: string[] = [];
-  #inputChanged = Promise.withResolvers<void>(); // a new line, or the wish to leave
-  // readline edits the line that is being typed. It listens to this stream, and
-  // `#handleKey` decides which keys it gets.
-  readonly #fakeKeyboard = new PassThrough();
-  readonly #readline = createInterface({
-    input: this.#fakeKeyboard,
-    output: stdout,
-    terminal: true,
-  });
-  readonly #screen = new Screen(this.#readline, NAME_PROMPT);
+  readonly unsentLines = new UnsentLines();
+  readonly #typedLine = new TypedLine(
+    (line) => this.#handleLine(line),
+    () => this.#leave(),
+  );
+  readonly #screen = new Screen(this.#typedLine, NAME_PROMPT);
 
   constructor(readonly name?: string) {
-    if (name !== undefined) this.#waitingLines.push(name);
-    this.#readline.on("line", (line) => this.#handleLine(line));
-    this.#readline.on("history", (lines) => {
-      // The newest line is the first. Arrow up must bring back no names.
-      if (!this.#isMember) lines.shift();
-    });
-    this.#readline.on("SIGINT", () => this.#leave()); // Ctrl+C
-    // Ctrl+Z does nothing: without `--allow-run`, a program cannot suspend itself.
-    this.#readline.on("SIGTSTP", () => {});
+    if (name !== undefined) this.unsentLines.add(name);
     stdout.on("error", () => this.#leave()); // The window was closed.
   }
 
   /** Handles keys until the user leaves. Then the last messages get some time. */
   async handleKeysUntilLeave(): Promise<Ending> {
-    await this.#readKeys();
-    this.#leave();
+    for await (const key of readKeys()) {
+      this.#typedLine.handleKey(key);
+      if (this.#wantsToLeave) break;
+    }
+    this.#leave(); // If there are no more keys, the window was closed.
     await sleep(LEAVE_TIMEOUT_MS);
     return { status: 0 };
   }
 
-  async #readKeys(): Promise<void> {
-    const decoder = new TextDecoder();
-    const buffer = new Uint8Array(KEY_BUFFER_SIZE);
-    while (!this.#wantsToLeave) {
-      const count = await readStdin(buffer);
-      if (count === null) break; // The window was closed.
-      const bytes = buffer.subarray(0, count);
-      this.#handleInput(decoder.decode(bytes, { stream: true }));
-    }
-  }
-
-  #handleInput(text: string): void {
-    for (const key of text.replaceAll("\t", " ").match(KEY_PATTERN) ?? []) {
-      if (!this.#wantsToLeave) this.#handleKey(key);
-    }
-  }
-
-  #handleKey(key: string): void {
-    const { line } = this.#readline;
-    // On Ctrl+D, readline would close itself, but it still has to draw what comes in.
-    if (key === CTRL_D && line === "") return this.#leave();
-    const isEnter = key === "\r" || key === "\n";
-    if (isEnter && this.#isMember && isMessageTooLong(line)) {
-      return this.showNotice(MESSAGE_TOO_LONG); // The user can shorten the line.
-    }
-    setReadlineRow(this.#readline);
-    // readline measures the whole line after each key, which is slow for a long paste.
-    // So a paste is written as one text.
-    if (key.length >= MIN_PASTE_LENGTH) this.#readline.write(key);
-    else this.#fakeKeyboard.emit("data", key);
-  }
-
   #handleLine(line: string): void {
-    this.#screen.redraw();
-    // A person who types "quit" when asked for a name wants to leave, too.
-    if (QUIT.test(line)) return this.#leave();
-    this.#waitingLines.push(line);
-    this.#inputChanged.resolve();
+    this.#screen.redraw(); // The line stays on the screen, above a new prompt.
+    if (QUIT.test(line)) {
+      this.#leave();
+    } else if (this.#isMember && isMessageTooLong(line)) {
+      this.showNotice(MESSAGE_TOO_LONG);
+      this.#typedLine.insert(line); // The user can shorten it.
+    } else {
+      this.unsentLines.add(line);
+    }
   }
 
   #leave(): void {
     this.#wantsToLeave = true;
-    this.#inputChanged.resolve();
-  }
-
-  /**
-   * Yields the lines to send. After a `yield`, it continues when the conversation asks
-   * for the next line: then this one has been sent. (`ReadableStream.from` never reads
-   * ahead.)
-   */
-  async *linesToSend(): AsyncGenerator<string> {
-    while (true) {
-      this.#lineBeingSent = this.#waitingLines.shift();
-      if (this.#lineBeingSent !== undefined) {
-        yield this.#lineBeingSent;
-      } else if (!this.#wantsToLeave) {
-        await this.#inputChanged.promise;
-        this.#inputChanged = Promise.withResolvers();
-      } else {
-        return;
-      }
-    }
+    this.unsentLines.end();
+    this.#screen.removeTypedLine();
   }
 
   show(line: string): void {
@@ -528,41 +515,164 @@ class Terminal implements Output {
   onJoin(): void {
     this.#isMember = true;
     this.#screen.prompt = MESSAGE_PROMPT;
+    this.#typedLine.clearHistory(); // Arrow up brings back messages, but no names.
     this.#screen.print(HINT);
   }
 
   /** The lines after the name were typed as messages. They must not become names. */
   onRefusal(): void {
-    this.#dropWaitingLines();
-  }
-
-  #dropWaitingLines(): void {
-    for (const line of this.#waitingLines.splice(0)) {
-      this.showNotice(`Not sent: ${line}`);
-    }
+    this.#reportUnsent(this.unsentLines.removeWaiting());
   }
 
   /** Says what was not sent, and restores the terminal. */
   close(): void {
-    // Perhaps only a part of this message has been sent. A name need not be shown.
-    if (this.#isMember && this.#lineBeingSent !== undefined) {
-      this.#waitingLines.unshift(this.#lineBeingSent);
-    }
-    this.#dropWaitingLines();
+    const { current } = this.unsentLines;
+    // This message may have been sent in part. A name without an answer is not reported.
+    if (current !== undefined && this.#isMember) this.#reportUnsent([current]);
+    this.#reportUnsent(this.unsentLines.removeWaiting());
     this.#screen.close();
     if (this.#wantsToLeave) logToStderr("👋 Goodbye!");
   }
+
+  #reportUnsent(lines: string[]): void {
+    for (const line of lines) this.showNotice(`Not sent: ${line}`);
+  }
 }
 
-const CTRL_D = "\x04";
-/** A run of at least this many printable characters that arrive together is a paste. */
+/**
+ * A queue of lines that have not been sent. When a line has been sent, the conversation
+ * asks for the next one.
+ */
+class UnsentLines {
+  /** The line that is being sent, if there is one. */
+  current?: string;
+  readonly #waiting: string[] = [];
+  #hasEnded = false;
+  #changed = Promise.withResolvers<void>(); // a new line, or the end
+
+  add(line: string): void {
+    this.#waiting.push(line);
+    this.#changed.resolve();
+  }
+
+  /** No more lines come. Those that wait are still taken. */
+  end(): void {
+    this.#hasEnded = true;
+    this.#changed.resolve();
+  }
+
+  removeWaiting(): string[] {
+    return this.#waiting.splice(0);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+    while (true) {
+      this.current = this.#waiting.shift();
+      if (this.current !== undefined) {
+        yield this.current;
+      } else if (!this.#hasEnded) {
+        await this.#changed.promise;
+        this.#changed = Promise.withResolvers();
+      } else {
+        return;
+      }
+    }
+  }
+}
+
+// ----------------------------------------------------------------- the keyboard
+
+/** At least this many printable characters that arrive together are a paste. */
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
-/** ESC, perhaps [ or O, parameters, and a last character. Arrow up sends ESC [ A */
+/** ESC, perhaps [ or O, parameters, and a last character. Example: ESC [ A (Arrow up) */
 const KEY_SEQUENCE = `${ESC_PATTERN}[\\[O]?[0-?]{0,8}[^]?`;
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
 /** The maximum number of bytes in one read from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;
+
+/** Yields the keys that the user presses. A paste is one key. */
+async function* readKeys(): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(KEY_BUFFER_SIZE);
+  while (true) {
+    const count = await readStdin(buffer);
+    if (count === null) return; // The window was closed.
+    const text = decoder.decode(buffer.subarray(0, count), { stream: true });
+    // The key Tab would complete a word, but there is nothing to complete.
+    yield* text.replaceAll("\t", " ").match(KEY_PATTERN) ?? [];
+  }
+}
+
+// --------------------------------------------------------------- the typed line
+
+/** The line that is being typed. readline edits and draws it. */
+class TypedLine {
+  readonly #history: string[] = []; // what Arrow up brings back
+  // readline does not read from stdin, but gets its keys from `handleKey`.
+  readonly #keyStream = new PassThrough();
+  readonly #readline = createInterface({
+    input: this.#keyStream,
+    output: stdout,
+    terminal: true,
+    history: this.#history,
+  });
+
+  constructor(onEnter: (line: string) => void, onLeave: () => void) {
+    this.#readline.on("line", onEnter);
+    // On Ctrl+C, and on Ctrl+D if the line is empty, readline closes itself.
+    this.#readline.on("close", onLeave);
+    // Ctrl+Z does nothing: without `--allow-run`, a program cannot suspend itself.
+    this.#readline.on("SIGTSTP", () => {});
+  }
+
+  handleKey(key: string): void {
+    this.#tellRow(this.cursorRow);
+    // readline measures the whole line after each key. So a paste is inserted at once.
+    if (key.length >= MIN_PASTE_LENGTH) this.insert(key);
+    else this.#keyStream.emit("data", key);
+  }
+
+  insert(text: string): void {
+    this.#readline.write(text);
+  }
+
+  clearHistory(): void {
+    this.#history.length = 0;
+  }
+
+  get isEmpty(): boolean {
+    return this.#readline.line === "";
+  }
+
+  /** The prompt and the text. */
+  toString(): string {
+    return this.#readline.getPrompt() + this.#readline.line;
+  }
+
+  /** The row in which the cursor is. A long line has several rows, from 0. */
+  get cursorRow(): number {
+    return this.#readline.getCursorPos().rows;
+  }
+
+  /** Draws the line. The cursor has to be at the start of a row. */
+  draw(prompt: string): void {
+    this.#readline.setPrompt(prompt);
+    this.#tellRow(0);
+    this.#readline.prompt(true);
+  }
+
+  /**
+   * Tells readline in which row of the typed line the cursor is. Before it draws that line
+   * again, readline goes up by its private field `prevRows`. That number is wrong after a
+   * paste, a resize, or other output, and there is no public way to correct it.
+   */
+  #tellRow(row: number): void {
+    Object.assign(this.#readline, { prevRows: row });
+  }
+}
+
+// ------------------------------------------------------------------- the screen
 
 /**
  * The screen: the typed line, and above it what was printed.
@@ -577,17 +687,17 @@ const KEY_BUFFER_SIZE = 64 * 1024;
  *
  * Not handled:
  *
- *   - If one line of a paste is too long, it stays, and the lines after it are added.
+ *   - If one line of a paste is too long, the lines after it are added to it.
  *   - Parts of an old prompt may remain: after a resize while lines come in, if the
  *     typed line is taller than the window, and with joined emoji or some combining
  *     marks (for example Thai), because terminals disagree with readline on their width.
  */
 class Screen {
-  #isOpen = true;
+  #hasTypedLine = true;
   #toPrint = ""; // lines that are not on the screen yet
 
-  constructor(readonly readline: Readline, public prompt: string) {
-    // This has to come before readline's own listener.
+  constructor(readonly typedLine: TypedLine, public prompt: string) {
+    // readline has a listener, too. It would draw the line where it was before.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
       // Another program can suspend this one (`kill -STOP`). Then the shell ends raw
@@ -598,9 +708,9 @@ class Screen {
   }
 
   #enterRawMode(): void {
-    if (!this.#isOpen) return;
+    if (!this.#hasTypedLine) return;
     Deno.stdin.setRaw(true);
-    this.#drawTypedLine();
+    this.typedLine.draw(this.prompt);
   }
 
   /** Prints a line above the typed line, at the end of this turn of the event loop. */
@@ -610,46 +720,35 @@ class Screen {
   }
 
   redraw(): void {
-    if (!this.#isOpen) return;
-    this.#eraseAndPrint();
-    this.#drawTypedLine();
+    if (this.#hasTypedLine) this.#eraseTypedLine();
+    stdout.write(this.#toPrint);
+    this.#toPrint = "";
+    if (this.#hasTypedLine) this.typedLine.draw(this.prompt);
   }
 
-  /** Ends raw mode. A line that is half typed stays on the screen. */
+  #eraseTypedLine(): void {
+    const toStart = "\x1b[A".repeat(this.typedLine.cursorRow) + "\r"; // up to row 0
+    const clear = "\x1b[J"; // all that is below
+    stdout.write(toStart + clear);
+  }
+
+  /** From now on, there is no typed line. If it is half typed, it is printed. */
+  removeTypedLine(): void {
+    if (!this.#hasTypedLine) return;
+    this.#eraseTypedLine();
+    this.#hasTypedLine = false;
+    if (!this.typedLine.isEmpty) this.print(`${this.typedLine}`);
+  }
+
+  /** Prints what is not on the screen yet, and ends raw mode. */
   close(): void {
-    const { line } = this.readline;
-    if (line !== "") this.print(this.readline.getPrompt() + line);
-    this.#eraseAndPrint();
-    this.#isOpen = false; // A redraw that is still scheduled does nothing.
+    this.removeTypedLine();
+    this.redraw();
     Deno.stdin.setRaw(false);
   }
-
-  #eraseAndPrint(): void {
-    const { rows } = this.readline.getCursorPos();
-    const toStart = "\x1b[A".repeat(rows) + "\r"; // up to the first row
-    const clear = "\x1b[J"; // all that is below
-    stdout.write(toStart + clear + this.#toPrint);
-    this.#toPrint = "";
-  }
-
-  #drawTypedLine(): void {
-    this.readline.setPrompt(this.prompt);
-    setReadlineRow(this.readline, 0);
-    this.readline.prompt(true);
-  }
 }
 
-/**
- * Tells readline in which row of the typed line the cursor is. Before it draws that line
- * again, readline goes up by its private field `prevRows`. That number is wrong after a
- * paste, a resize, or other output, and there is no public way to correct it.
- */
-function setReadlineRow(
-  readline: Readline,
-  row = readline.getCursorPos().rows,
-): void {
-  Object.assign(readline, { prevRows: row });
-}
+// ------------------------------------------------------------- colors and gaps
 
 /** The sender of a message. Its 20 characters have at most 40 UTF-16 units. */
 const SENDER = /^[^ :]{1,40}(?=: )/;
@@ -707,27 +806,6 @@ const USAGE = `Usage: deno run --allow-net client.ts [host] [port] [options]
 
 Type a line and press Enter to send it. To leave, type 'quit', or press Ctrl+C or
 Ctrl+D. In a pipe without --name, the first line is the name, even 'quit'.`;
-
-/** An error that `main` reports: it says what has failed and what the user can do. */
-class ExitError extends Error implements Ending {
-  constructor(readonly status: 1 | 2, message: string, cause?: unknown) {
-    super(message, { cause });
-  }
-}
-
-/** Waits for some work. If it fails, the user learns what has failed, and why. */
-async function explainFailure<T>(
-  what: string,
-  work: Promise<T>,
-  advice = "",
-): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    const { message } = error as Error;
-    throw new ExitError(1, `${what}: ${message}.${advice}`, error);
-  }
-}
 
 function wrongArgument(what: string): ExitError {
   return new ExitError(2, `${what}: see --help.`);

@@ -59,12 +59,12 @@ interface Ending {
 
 /** The options of the function `chat` of client.ts. Early steps ignore some of them. */
 interface ChatOptions {
-  input: ReadableStream<string>;
+  input: AsyncIterable<string>;
   output: {
     show(line: string): void | Promise<void>;
     showNotice(sentence: string): void;
+    onRefusal?(reason: string): void;
   };
-  canTryAgain: boolean;
   answerTimeoutMs?: number;
   sendTimeoutMs?: number;
 }
@@ -133,16 +133,12 @@ class TestChat {
       start: (controller) => {
         this.#input = controller;
       },
-      // As with stdin, cancelling does not interrupt a read that is pending. So a
-      // client that waits until its input is cancelled would wait for ever.
-      cancel: () => new Promise(() => {}),
     });
     const output = {
       show: (line: string) => void this.shown.push(line),
       showNotice: (sentence: string) => void this.remarks.push(sentence),
     };
-    const all = { input, output, canTryAgain: true, ...options };
-    this.ending = chat(conn, all);
+    this.ending = chat(conn, { input, output, ...options });
     // A test looks at an error later. Without this line, Deno would report the error
     // as an unhandled rejection before.
     this.ending.catch(() => {});
@@ -410,21 +406,27 @@ Deno.test("filter: at the end of the input, the client half-closes, and shows wh
 });
 
 for (const quit of ["quit", "/quit", " quit "]) {
-  Deno.test(`filter: a member who types "${quit}" leaves, although the input goes on`, async () => {
-    const chat = await TestChat.startAsMember();
-    chat.types("hi", quit, "not this");
-    await chat.serverReceives("hi");
-    await chat.leaves();
-    await chat.serverSends("bob: late");
-    chat.server.closes();
-    await chat.endsWith(0);
-    assertLines(chat.shown, [WELCOME, "bob: late"], "the user");
-  });
+  testProgram(
+    `filter: a member who types "${quit}" leaves, although the input goes on`,
+    async () => {
+      using server = new FakeServer();
+      await using client = startClient(server.port); // Its stdin stays open.
+      client.types(`alice\nhi\n${quit}\nnot this\n`);
+      const connection = await server.accept();
+      await connection.receives("alice");
+      await connection.sends(WELCOME);
+      await connection.receives("hi");
+      assertLine(await connection.nextLineOrEnd(), undefined, "The server");
+      await connection.sends("bob: late").catch(() => fail("It is gone"));
+      connection.closes();
+      assertEquals(await endsWith(client, 0), `${WELCOME}\nbob: late\n`);
+    },
+  );
 }
 
 Deno.test("filter: if the server shuts down after the user has left, the exit status is 0", async () => {
   const chat = await TestChat.startAsMember();
-  chat.types("quit");
+  chat.endsInput();
   await chat.leaves();
   await chat.serverSends(announcements.shutdown);
   chat.server.closes();
@@ -435,7 +437,8 @@ Deno.test("filter: if the server sends a welcome before the first name, the user
   const chat = await TestChat.start();
   await chat.serverSends(WELCOME);
   await chat.shows(1);
-  chat.types("alice", "hi", "quit");
+  chat.types("alice", "hi");
+  chat.endsInput();
   await chat.serverReceives("alice", "hi");
   await chat.leaves();
   await chat.serverSends("bob: late");
@@ -484,17 +487,16 @@ Deno.test("filter: the client sends no message before the server has accepted th
   await chat.leaves(); // A client that does not wait has sent "hi" by now.
 });
 
-Deno.test("filter: if the user can try again, the line after a refused name is the next name", async () => {
+Deno.test("filter: after a refused name, the next line is another name", async () => {
   const chat = await TestChat.start();
-  chat.types("alice", "quit", "hi", "quit");
+  chat.types("alice", "bob", "hi");
   await chat.serverReceives("alice");
   await chat.serverSends(REFUSAL);
-  await chat.serverReceives("quit"); // Here, "quit" is a name.
-  await chat.serverSends(announcements.welcome("quit", "quit"));
-  await chat.serverReceives("hi");
-  await chat.leaves();
-  chat.server.closes();
-  await chat.endsWith(0);
+  await chat.serverReceives("bob");
+  await chat.serverSends("[SYSTEM] One moment, please.");
+  await chat.shows(2);
+  chat.server.halfCloses();
+  await chat.leaves(); // A client that does not wait has sent "hi" by now.
 });
 
 testProgram(
@@ -517,15 +519,21 @@ testProgram(
   },
 );
 
-Deno.test("filter: a refused name ends the conversation if the user cannot type another one", async () => {
-  const chat = await TestChat.start({ canTryAgain: false });
+Deno.test("filter: the output learns why a name is refused, and can end the conversation", async () => {
+  const output = {
+    show: () => {},
+    showNotice: () => {},
+    onRefusal: (reason: string) => {
+      throw new RangeError(reason);
+    },
+  };
+  const chat = await TestChat.start({ output });
   chat.types("alice", "hi");
   await chat.serverReceives("alice");
   await chat.serverSends(REFUSAL);
   await chat.leaves();
-  const message = "Cannot join: The name alice is taken. Choose another name.";
-  await chat.endsWith(1, message);
-  assertLines(chat.shown, [REFUSAL], "the user");
+  const reason = "The name alice is taken.";
+  await assertRejects(() => chat.ending, RangeError, reason);
 });
 
 testProgram(
@@ -574,11 +582,19 @@ Deno.test("filter: the client shows the lines before an RST, and says that the s
 
 Deno.test("filter: if a line cannot be sent after an RST, the client says that the server is gone", async () => {
   const canShow = Promise.withResolvers<void>();
-  const output = { show: () => canShow.promise, showNotice: () => {} };
+  const output = {
+    show: async (line: string) => {
+      if (line !== WELCOME) await canShow.promise;
+    },
+    showNotice: () => {},
+  };
   const chat = await TestChat.startAsMember({ output });
+  await chat.serverSends("bob: one");
   chat.server.resets();
-  canShow.resolve();
   chat.types("one", "two");
+  chat.endsInput();
+  for (let n = 0; n < IDLE_TURNS; n++) await turn(); // A line could be sent by now.
+  canShow.resolve();
   await chat.endsWith(1, GONE);
 });
 

@@ -413,8 +413,7 @@ testTerminal(
     // "You: " has 5 characters, and the window is 80 columns wide.
     await alice.hasCursorAt((5 + 1_001) % 80);
     await alice.press("Enter");
-    const above = `${announcements.joined("bob")}\n${TOO_LONG}`;
-    await alice.shows(`${above}\nYou: yyyy`);
+    await alice.shows(`${TOO_LONG}\nYou: yyyy`);
     await alice.press("BSpace", "Enter");
     await bob.receives("alice: " + "y".repeat(1_000));
   },

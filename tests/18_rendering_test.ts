@@ -37,15 +37,10 @@ const FAST_MS = 3_000;
 
 // ------------------------------------------------------ the client trusts no server
 
-interface Ending {
-  status: number;
-  message?: string;
-}
-
-/** Runs a client whose server sends these lines. Returns what it shows, and its end. */
+/** Runs a client whose server sends these lines. Returns what its output gets. */
 async function show(
   ...lines: string[]
-): Promise<{ shown: string[]; ending: Ending }> {
+): Promise<{ shown: string[]; refusals: string[] }> {
   const { chat } = await import("../client.ts");
   const network = new MemoryNetwork();
   const listener = network.listen();
@@ -53,15 +48,20 @@ async function show(
   const conn = await network.connect(listener.addr.port);
   const server = new Person(await accepted, "the server");
   const shown: string[] = [];
+  const refusals: string[] = [];
   const ending = chat(conn, {
     input: ReadableStream.from(["alice", "hi"]),
-    output: { show: (line) => void shown.push(line), showNotice: () => {} },
-    canTryAgain: false,
+    output: {
+      show: (line) => void shown.push(line),
+      showNotice: () => {},
+      onRefusal: (reason) => void refusals.push(reason),
+    },
   });
   await server.receives("alice");
   await server.sends(...lines);
   await server.halfCloses();
-  return { shown, ending: await ending };
+  await ending;
+  return { shown, refusals };
 }
 
 /** Fails unless the user sees the expected text. */
@@ -98,11 +98,10 @@ Deno.test("rendering: the client removes the text of an unfinished window title,
 });
 
 Deno.test("rendering: the client removes escape sequences from a refusal that it repeats", async () => {
-  const { ending } = await show(
+  const { refusals } = await show(
     "[SYSTEM] No\x1b[1m such\x9b1m name. Enter another name:",
   );
-  const message = "Cannot join: No such name. Choose another name.";
-  assertEquals(ending, { status: 1, message });
+  assertEquals(refusals, ["No such name."]);
 });
 
 Deno.test("rendering: the client sanitizes long lines fast, even if they are full of escape sequences", async () => {
