@@ -56,13 +56,13 @@ export interface Ending {
 
 /** Where a conversation is shown. */
 export interface Output {
-  /** Shows a line from the server. After it has finished, the next line is shown. */
+  /** Shows a line from the server. If it returns a promise, the next line waits for it. */
   show(line: string): void | Promise<void>;
   /** Shows a sentence from the client itself. */
   showNotice(sentence: string): void;
   /** The server has accepted a name: now the user is a member. */
   onJoin?(): void;
-  /** The server has refused a name, for this reason. The next line is another name. */
+  /** The server has refused a name, for this reason. The next input is another name. */
   onRefusal?(reason: string): void;
 }
 
@@ -95,7 +95,7 @@ const MESSAGE_TOO_LONG = `A message has at most ${
 const SERVER_SILENT = "The server does not answer.";
 const SERVER_GONE = "The server is gone: it ended. Check that it is running.";
 
-/** Last lines of a server that say why it ends the connection. */
+/** The server's last line is one of these if it says why it ends the connection. */
 const EXPLANATIONS = [
   announcements.chatFull,
   announcements.noNameInTime,
@@ -119,7 +119,7 @@ export function chat(
     sendTimeoutMs: SEND_TIMEOUT_MS,
     ...options,
   });
-  return conversation.run();
+  return conversation.runPipelines();
 }
 
 /**
@@ -144,8 +144,10 @@ export function chat(
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
-  #answerToName = Promise.withResolvers<void>(); // for each name a new one
-  readonly #ending = Promise.withResolvers<Ending>(); // The first ending counts.
+  /** Each name gets a new one. `#receive` resolves it when the server has answered. */
+  #answerToName = Promise.withResolvers<void>();
+  /** Only its first `resolve` or `reject` counts. */
+  readonly #ending = Promise.withResolvers<Ending>();
   readonly #silence = new SilenceDetector(() =>
     this.#endWith(1, SERVER_SILENT)
   );
@@ -156,7 +158,7 @@ class Conversation {
   ) {}
 
   /** Runs both pipelines until the conversation has ended. */
-  async run(): Promise<Ending> {
+  async runPipelines(): Promise<Ending> {
     this.#receive().catch(this.#ending.reject);
     this.#send().catch(this.#ending.reject);
     try {
@@ -173,18 +175,19 @@ class Conversation {
     const safeLines = sanitizeLines(lines);
     let lastLine = "";
     for await (const line of safeLines) {
-      this.#silence.pause(); // If our output is slow, the server is not to blame.
-      await this.options.output.show(line);
-      this.#silence.resume();
+      // If our output is slow, the server is not to blame.
+      await this.#silence.ignoreDuring(this.options.output.show(line));
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // After the user has left, the server has to end the connection. Otherwise, its last
-    // line may say why it did. Not handled: an RST, too, counts as an end, but messages
-    // may be lost.
-    if (this.#state === "leaving") this.#endWith(0);
-    else if (EXPLANATIONS.includes(lastLine)) this.#endWith(1);
-    else this.#endWith(1, SERVER_GONE);
+    if (this.#state === "leaving") {
+      // Not handled: an RST, too, counts as an end, although messages may be lost.
+      this.#endWith(0);
+    } else if (EXPLANATIONS.includes(lastLine)) {
+      this.#endWith(1);
+    } else {
+      this.#endWith(1, SERVER_GONE);
+    }
   }
 
   /** If a line from the server is the answer to a name, acts on it. */
@@ -203,10 +206,14 @@ class Conversation {
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
+    const { input, answerTimeoutMs, sendTimeoutMs } = this.options;
     try {
-      for await (const line of this.options.input) {
-        if (this.#state === "member") await this.#sendMessage(line);
-        else await this.#sendName(line);
+      for await (const line of input) {
+        if (this.#state === "member") {
+          await this.#silence.limit(sendTimeoutMs, this.#sendMessage(line));
+        } else {
+          await this.#silence.limit(answerTimeoutMs, this.#sendName(line));
+        }
       }
       await this.#halfClose();
     } catch (error) {
@@ -218,20 +225,16 @@ class Conversation {
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
     this.#answerToName = Promise.withResolvers();
-    this.#silence.setLimit(this.options.answerTimeoutMs);
     await this.#sendLine(line);
     await this.#answerToName.promise;
-    this.#silence.removeLimit();
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
-      return;
+    } else {
+      await this.#sendLine(line);
     }
-    this.#silence.setLimit(this.options.sendTimeoutMs);
-    await this.#sendLine(line);
-    this.#silence.removeLimit();
   }
 
   async #sendLine(line: string): Promise<void> {
@@ -244,9 +247,10 @@ class Conversation {
   async #halfClose(): Promise<void> {
     const { answerTimeoutMs, sendTimeoutMs } = this.options;
     const isMember = this.#state === "member";
-    this.#silence.setLimit(isMember ? sendTimeoutMs : answerTimeoutMs);
+    const maxSilenceMs = isMember ? sendTimeoutMs : answerTimeoutMs;
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
+    await this.#silence.limit(maxSilenceMs, this.#ending.promise);
   }
 
   #endWith(status: number, message?: string): void {
@@ -278,33 +282,29 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
 /**
  * Detects that the server has been silent for too long. It counts checks, not time: while
  * this program itself is suspended, there are no checks, and the server is not to blame.
+ * Not handled: a member who sends nothing does not notice a server that has vanished.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
   #silenceMs = 0;
-  #isPaused = false;
+  #isIgnored = false;
   readonly #timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
 
   constructor(readonly onTooLong: () => void) {}
 
-  /** From now on, the server may be silent for this long at most. */
-  setLimit(ms: number): void {
+  /** Waits for some work. Meanwhile, the server may be silent for this long at most. */
+  async limit(ms: number, work: Promise<unknown>): Promise<void> {
     this.#maxSilenceMs = ms;
     this.#silenceMs = 0;
-  }
-
-  /** From now on, nothing is expected of the server. */
-  removeLimit(): void {
+    await work;
     this.#maxSilenceMs = Infinity;
   }
 
-  /** Stops counting while the client is too busy to read. */
-  pause(): void {
-    this.#isPaused = true;
-  }
-
-  resume(): void {
-    this.#isPaused = false;
+  /** Waits for some work. Meanwhile, the client does not read from the server. */
+  async ignoreDuring(work: void | Promise<void>): Promise<void> {
+    this.#isIgnored = true;
+    await work;
+    this.#isIgnored = false;
     this.#silenceMs = 0;
   }
 
@@ -313,7 +313,7 @@ class SilenceDetector {
   }
 
   #check(): void {
-    if (this.#isPaused) return;
+    if (this.#isIgnored) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
     if (this.#silenceMs >= this.#maxSilenceMs) this.onTooLong();
   }
@@ -321,15 +321,17 @@ class SilenceDetector {
 
 // ------------------------------------------------------------ escape sequences
 
-const ESC_PATTERN = "\\x1b";
+const ESC = "\\x1b";
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
-const CONTROL_SEQUENCE = `(?:${ESC_PATTERN}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
-/** The title of the window and more, up to BEL. Example: ESC ] 0 ; t i t l e BEL */
-const CONTROL_STRING = `(?:${ESC_PATTERN}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])` + // its start
-  `[^\\x07\\x9c${ESC_PATTERN}]*[\\x07\\x9c]?`; // its text and its end
+const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
+const STRING_START = `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])`;
+const STRING_TEXT = `[^\\x07\\x9c${ESC}]*`;
+const STRING_END = "[\\x07\\x9c]?";
+/** The title of the window and more. Example: ESC ] 0 ; t i t l e BEL */
+const CONTROL_STRING = STRING_START + STRING_TEXT + STRING_END;
 /** All others. Example: ESC c. Also ESC \, which may end a control string. */
-const SHORT_SEQUENCE = `${ESC_PATTERN}[ -/]*[0-~]`;
+const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
   [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
   "g",
@@ -399,7 +401,7 @@ async function runInPipe(conn: Deno.TcpConn, name?: string): Promise<Ending> {
   }
 }
 
-/** A member types this to leave. */
+/** A user types this to leave. */
 const QUIT = /^\s*\/?quit\s*$/;
 
 /** Yields the name, and then the lines of stdin, up to "quit". */
@@ -586,7 +588,8 @@ class UnsentLines {
 const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** ESC, perhaps [ or O, parameters, and a last character. Example: ESC [ A (Arrow up) */
-const KEY_SEQUENCE = `${ESC_PATTERN}[\\[O]?[0-?]{0,8}[^]?`;
+const KEY_SEQUENCE = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
+/** Example: "hi" and Arrow up are three keys, namely h, i and ESC [ A */
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
 /** The maximum number of bytes in one read from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;
@@ -779,6 +782,7 @@ const SPACE = "[\\s\\u00ad\\u115f\\u1160\\u2800\\u3164\\uffa0]";
 /** Characters without a width, such as joiners and combining marks, but no SPACE. */
 const WIDTHLESS =
   `[[\\p{Default_Ignorable_Code_Point}\\p{Cf}\\p{Mn}\\p{Me}]--${SPACE}]`;
+/** At least five spaces, perhaps with widthless characters between and after them. */
 const WIDE_GAPS = new RegExp(
   `${SPACE}(?:${WIDTHLESS}*${SPACE}){4,}\\p{Default_Ignorable_Code_Point}*`,
   "gv",

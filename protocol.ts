@@ -168,6 +168,17 @@ export function isLongerThan(text: string, max: number): boolean {
   return [...text].length > max;
 }
 
+/** A line with this many UTF-16 units, or more, may have been cut. */
+const CUT_LENGTH = 4 * 1024;
+
+/**
+ * Whether a line from {@linkcode readLines} may have been cut because it was too
+ * long. Such a line must be refused.
+ */
+export function mayHaveBeenCut(line: string): boolean {
+  return line.length >= CUT_LENGTH;
+}
+
 // ------------------------------------------------------------- what is announced
 
 /** Formats a message. No member can be called `[SYSTEM]`: see {@linkcode checkName}. */
@@ -350,20 +361,9 @@ function waitInQueue(): Promise<void> {
   return queueEnd;
 }
 
-/** A line with this many UTF-16 units, or more, may have been cut. */
-const MAX_LINE_LENGTH = 4 * 1024;
-
-/**
- * Whether a line from {@linkcode readLines} may have been cut because it was too
- * long. Such a line must be refused.
- */
-export function mayHaveBeenCut(line: string): boolean {
-  return line.length >= MAX_LINE_LENGTH;
-}
-
 /**
  * Stage 3: bounds the memory that a line without a newline can take. If more than
- * {@linkcode MAX_LINE_LENGTH} units of a line have been passed on, the rest of it is
+ * {@linkcode CUT_LENGTH} units of a line have been passed on, the rest of it is
  * thrown away, up to its newline. TextLineStream may remove a `\r` at its end. Even
  * then, the line is long enough for {@linkcode mayHaveBeenCut}.
  */
@@ -372,7 +372,7 @@ async function* cutLongLines(
 ): AsyncGenerator<string> {
   let lineLength = 0; // of the unfinished line
   for await (const part of parts) {
-    const isTooLong = lineLength > MAX_LINE_LENGTH;
+    const isTooLong = lineLength > CUT_LENGTH;
     const endsLine = part.endsWith("\n");
     if (!isTooLong) {
       yield part;

@@ -424,7 +424,7 @@ for (const quit of ["quit", "/quit", " quit "]) {
   );
 }
 
-Deno.test("filter: if the server shuts down after the user has left, the exit status is 0", async () => {
+Deno.test("filter: if the server shuts down after the user has left, the client exits with 0", async () => {
   const chat = await TestChat.startAsMember();
   chat.endsInput();
   await chat.leaves();
@@ -561,7 +561,7 @@ for (
     announcements.shutdown,
   ]
 ) {
-  Deno.test(`filter: after "${line}" the end needs no other explanation`, async () => {
+  Deno.test(`filter: after "${line}", the client adds no explanation`, async () => {
     const chat = await TestChat.start();
     chat.types("GET / HTTP/1.1");
     await chat.serverReceives("GET / HTTP/1.1");
@@ -571,7 +571,7 @@ for (
   });
 }
 
-Deno.test("filter: the client shows the lines before an RST, and says that the server is gone", async () => {
+Deno.test("filter: the client shows the lines that it read before an RST, and says that the server is gone", async () => {
   const chat = await TestChat.startAsMember();
   const left = announcements.left("bob"); // It does not say why the server ends.
   await chat.serverSends("bob: one", left);
@@ -601,8 +601,8 @@ Deno.test("filter: if a line cannot be sent after an RST, the client says that t
 for (const signal of ["SIGKILL", "SIGINT"] as const) {
   const isExplained = signal === "SIGINT";
   const title = isExplained
-    ? "a server that shuts down says so itself, and the exit status is 1"
-    : "a server that is killed is one line on stderr and exit status 1";
+    ? "if the server announces its shutdown, the client adds nothing and exits with 1"
+    : "if the server is killed, the client prints one line on stderr and exits with 1";
   testProgram(`filter: ${title}`, async () => {
     await using server = await Server.start();
     await using client = startClient(server.port);
@@ -650,7 +650,7 @@ Deno.test("filter: the client sanitizes a line before it sends it, and measures 
   );
 });
 
-Deno.test("filter: the client does not sanitize a name that may have been cut: it stays too long", async () => {
+Deno.test("filter: a name that may have been cut is sent unchanged, so that the server refuses it", async () => {
   const chat = await TestChat.start();
   const longName = "a" + "\x00".repeat(4_095);
   chat.types(longName);

@@ -216,7 +216,7 @@ testTerminal(
 // ------------------------------------------------------------- what is not sent
 
 testTerminal(
-  "terminal: if a name is refused, the client reports the lines after it, and does not send them",
+  "terminal: the client reports the lines typed after a refused name, and does not send them",
   async () => {
     await using server = new TestServer();
     const alice = await server.join("alice");
@@ -257,7 +257,7 @@ testTerminal(
 // ------------------------------------------------------------------- leaving
 
 testTerminal(
-  "terminal: a user can leave even if the server does not end the connection",
+  "terminal: a user can leave soon even if the server does not end the connection",
   async () => {
     using server = new FakeServer();
     await using alice = await Terminal.open(
@@ -275,7 +275,7 @@ testTerminal(
 // C-c and C-d are tmux's names for Ctrl+C and Ctrl+D.
 for (const key of ["C-c", "C-d"]) {
   testTerminal(
-    `terminal: ${key} leaves, and what still comes is shown above Goodbye`,
+    `terminal: ${key} leaves, and lines that come afterwards are shown above Goodbye`,
     async () => {
       using server = new FakeServer();
       await using alice = await Terminal.open(
@@ -311,7 +311,7 @@ testTerminal("terminal: quit at the name prompt ends the client", async () => {
 
 for (const quit of ["quit", "/quit"]) {
   testTerminal(
-    `terminal: lines that are pasted are sent, up to ${quit}`,
+    `terminal: lines that are pasted are sent only up to ${quit}`,
     async () => {
       await using server = new TestServer();
       await using alice = await Terminal.join(server.port, "alice");
@@ -403,7 +403,7 @@ testTerminal(
 // ----------------------------------------------- messages that are too long
 
 testTerminal(
-  "terminal: a message that is too long stays in the typed line, and the user can shorten it",
+  "terminal: a message that is too long is put back into the typed line, and can be shortened",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
