@@ -114,11 +114,12 @@ export function chat(
   conn: Deno.TcpConn,
   options: ChatOptions,
 ): Promise<Ending> {
-  const conversation = new Conversation(conn, {
-    answerTimeoutMs: ANSWER_TIMEOUT_MS,
-    sendTimeoutMs: SEND_TIMEOUT_MS,
-    ...options,
-  });
+  const {
+    answerTimeoutMs = ANSWER_TIMEOUT_MS,
+    sendTimeoutMs = SEND_TIMEOUT_MS,
+  } = options;
+  const timeouts = { answerTimeoutMs, sendTimeoutMs };
+  const conversation = new Conversation(conn, { ...options, ...timeouts });
   return conversation.runPipelines();
 }
 
@@ -321,8 +322,8 @@ class SilenceDetector {
 
 // ------------------------------------------------------------ escape sequences
 
-const ESC = "\\x1b";
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
+const ESC = "\\x1b";
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 const STRING_START = `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])`;
@@ -599,7 +600,7 @@ async function* readKeys(): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(KEY_BUFFER_SIZE);
   while (true) {
-    const count = await readStdin(buffer);
+    const count = await Deno.stdin.read(buffer).catch(() => null);
     if (count === null) return; // The window was closed.
     const text = decoder.decode(buffer.subarray(0, count), { stream: true });
     // The key Tab would complete a word, but there is nothing to complete.
@@ -712,7 +713,7 @@ class Screen {
 
   #enterRawMode(): void {
     if (!this.#hasTypedLine) return;
-    Deno.stdin.setRaw(true);
+    setRawMode(true);
     this.typedLine.draw(this.prompt);
   }
 
@@ -747,7 +748,15 @@ class Screen {
   close(): void {
     this.removeTypedLine();
     this.redraw();
-    Deno.stdin.setRaw(false);
+    setRawMode(false);
+  }
+}
+
+function setRawMode(isRaw: boolean): void {
+  try {
+    Deno.stdin.setRaw(isRaw);
+  } catch {
+    // The window was closed, so there is no terminal any more.
   }
 }
 

@@ -14,8 +14,8 @@
  * The tests press keys in a real terminal, tmux, and look at its screen.
  */
 
-import { assert, assertEquals } from "@std/assert";
-import { announcements, assertLine, TestServer } from "./helpers.ts";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { announcements, assertLine, inTime, TestServer } from "./helpers.ts";
 import { FakeServer, Server } from "./programs.ts";
 import { client, Terminal, testTerminal } from "./terminal.ts";
 
@@ -370,6 +370,43 @@ for (const [signal, status] of [["SIGTERM", 143], ["SIGHUP", 129]] as const) {
     },
   );
 }
+
+/** Reads a file again and again until a line of it is an exit status. */
+async function readExitStatus(file: string): Promise<string> {
+  let text = "";
+  while (!/^\d+\n/m.test(text)) text = await Deno.readTextFile(file);
+  return text;
+}
+
+testTerminal(
+  "terminal: when the window is closed, the client ends without a complaint",
+  async () => {
+    await using server = new TestServer();
+    const bob = await server.join("bob");
+    const file = await Deno.makeTempFile();
+    try {
+      // Closing a window sends SIGHUP and SIGCONT. This shell survives the first one.
+      const command = `${client(server.port, "--name", "alice")} 2>${file}`;
+      const program = `sh -c "trap : HUP; ${command}; echo \\$? >>${file}"`;
+      {
+        await using alice = await Terminal.open(program);
+        await bob.receives(announcements.joined("alice"));
+        await alice.type("half typed");
+        await alice.endsWith("You: half typed");
+      }
+      await bob.receives(announcements.left("alice"));
+      const written = await inTime(
+        readExitStatus(file),
+        "The test",
+        "the client's exit status",
+      );
+      // The end of the input and SIGHUP race: the exit status is 0 or 129.
+      assertMatch(written, /Connected!\n(.*Goodbye!\n)?(0|129)\n$/);
+    } finally {
+      await Deno.remove(file);
+    }
+  },
+);
 
 testTerminal(
   "terminal: after the client is suspended (kill -TSTP) and resumed (fg), it still edits the line",
