@@ -626,8 +626,6 @@ class TypedLine {
     this.#readline.on("line", onEnter);
     // On Ctrl+C, and on Ctrl+D if the line is empty, readline closes itself.
     this.#readline.on("close", onLeave);
-    // Ctrl+Z does nothing: without `--allow-run`, a program cannot suspend itself.
-    this.#readline.on("SIGTSTP", () => {});
   }
 
   handleKey(key: string): void {
@@ -704,8 +702,8 @@ class Screen {
     // readline has a listener, too. It would draw the line where it was before.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
-      // Another program can suspend this one (`kill -STOP`). Then the shell ends raw
-      // mode. SIGCONT says that this program continues.
+      // Ctrl+Z suspends this program, and then the shell ends raw mode. SIGCONT says that
+      // this program continues.
       Deno.addSignalListener("SIGCONT", () => this.#enterRawMode());
     }
     this.#enterRawMode();

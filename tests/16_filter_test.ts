@@ -735,7 +735,7 @@ async function timeoutsPass(): Promise<void> {
   await isGivenUp(chat, "that does not answer a name");
 }
 
-Deno.test("filter: the client gives up a server that does not answer, receive, or end the connection", async () => {
+Deno.test("filter: the client gives up on a server that does not answer a name, accept a message, or end the connection", async () => {
   const answersNothing = await TestChat.start(TIMEOUTS);
   answersNothing.types("alice");
   const answersOnlyOnce = await TestChat.start(TIMEOUTS);
@@ -753,7 +753,7 @@ Deno.test("filter: the client gives up a server that does not answer, receive, o
   await isGivenUp(doesNotEnd, "that does not end the connection");
 });
 
-Deno.test("filter: while a member sends nothing, the client does not give up a silent server", async () => {
+Deno.test("filter: while a member sends nothing, the client does not give up on a silent server", async () => {
   const chat = await TestChat.startAsMember(TIMEOUTS);
   await timeoutsPass();
   chat.types("hi");
@@ -763,7 +763,7 @@ Deno.test("filter: while a member sends nothing, the client does not give up a s
   await chat.endsWith(0);
 });
 
-Deno.test("filter: while the client waits for its own output, it does not give up the server", async () => {
+Deno.test("filter: while the client waits for its own output, it does not give up on the server", async () => {
   const canShow = Promise.withResolvers<void>();
   const shown: string[] = [];
   const show = async (line: string) => {
@@ -796,7 +796,7 @@ Deno.test("filter: the client waits longer for the server to accept a message th
 });
 
 testProgram(
-  "filter: the client program gives up a silent server within 8 seconds",
+  "filter: the client program gives up on a silent server within 8 seconds",
   async () => {
     using server = new FakeServer();
     await using nameless = startClient(server.port, "");
