@@ -702,8 +702,8 @@ class Screen {
     // readline has a listener, too. It would draw the line where it was before.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
-      // Ctrl+Z suspends this program, and then the shell ends raw mode. SIGCONT says that
-      // this program continues.
+      // On Ctrl+Z, readline suspends this program, and the shell ends raw mode. SIGCONT
+      // says that this program continues.
       Deno.addSignalListener("SIGCONT", () => this.#enterRawMode());
     }
     this.#enterRawMode();
