@@ -626,6 +626,9 @@ class TypedLine {
     this.#readline.on("line", onEnter);
     // On Ctrl+C, and on Ctrl+D if the line is empty, readline closes itself.
     this.#readline.on("close", onLeave);
+    // Ctrl+Z does nothing. readline would suspend only this program, but not `deno task`,
+    // which may have started it. Then no key would work any more.
+    this.#readline.on("SIGTSTP", () => {});
   }
 
   handleKey(key: string): void {
@@ -702,8 +705,8 @@ class Screen {
     // readline has a listener, too. It would draw the line where it was before.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
-      // On Ctrl+Z, readline suspends this program, and the shell ends raw mode. SIGCONT
-      // says that this program continues.
+      // Another program can suspend this one (`kill -TSTP`). Then the shell ends raw
+      // mode. SIGCONT says that this program continues.
       Deno.addSignalListener("SIGCONT", () => this.#enterRawMode());
     }
     this.#enterRawMode();
