@@ -273,14 +273,6 @@ async function clientFails(
   assertEquals(ended.code, code, `exit status of ${command}`);
 }
 
-/** A port on which no program listens, at least at this moment. */
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
-}
-
 testProgram(
   "command line: a client that finds no server says so with one line and exits with status 1",
   async () => {
@@ -345,10 +337,8 @@ testProgram(
 testProgram(
   "command line: the client accepts host and port as one argument",
   async () => {
-    const port = freePort();
-    const address = `127.0.0.1:${port}`;
-    await clientFails(1, [address], `Cannot connect to ${address}`);
-    const localhost = `localhost:${port}`;
-    await clientFails(1, [localhost], `Cannot connect to ${localhost}`);
+    for (const address of ["127.0.0.1:1", "localhost:1"]) {
+      await clientFails(1, [address], `Cannot connect to ${address}`);
+    }
   },
 );
