@@ -48,7 +48,10 @@ import {
 
 /** How a conversation, or the whole program, has ended. */
 export interface Ending {
-  /** The exit status: 0 if all is well. */
+  /**
+   * The exit status: 0 if the user has left, 1 if something failed, 2 if an argument was
+   * wrong, and 128 + N if signal N ended the program.
+   */
   status: number;
   /** A sentence for the user, if there is something to explain. */
   message?: string;
@@ -85,15 +88,18 @@ export interface ChatOptions {
   sendTimeoutMs?: number;
 }
 
-const ANSWER_TIMEOUT_MS = 5_000;
-/** This timeout is long, because a server makes a member wait for slow receivers. */
-const SEND_TIMEOUT_MS = 60_000;
+const DEFAULT_TIMEOUTS = {
+  answerTimeoutMs: 5_000,
+  // This one is long, because a server makes a member wait for slow receivers.
+  sendTimeoutMs: 60_000,
+};
 
 const MESSAGE_TOO_LONG = `A message has at most ${
   MAX_MESSAGE_CHARS.toLocaleString("en")
 } characters: it was not sent.`;
 const SERVER_SILENT = "The server does not answer.";
-const SERVER_GONE = "The server is gone: it ended. Check that it is running.";
+const CONNECTION_ENDED =
+  "The connection to the server has ended. Check that the server is running.";
 
 /** The server's last line is one of these if it says why it ends the connection. */
 const EXPLANATIONS = [
@@ -114,12 +120,10 @@ export function chat(
   conn: Deno.TcpConn,
   options: ChatOptions,
 ): Promise<Ending> {
-  const {
-    answerTimeoutMs = ANSWER_TIMEOUT_MS,
-    sendTimeoutMs = SEND_TIMEOUT_MS,
-  } = options;
-  const timeouts = { answerTimeoutMs, sendTimeoutMs };
-  const conversation = new Conversation(conn, { ...options, ...timeouts });
+  const conversation = new Conversation(conn, {
+    ...DEFAULT_TIMEOUTS,
+    ...options,
+  });
   return conversation.runPipelines();
 }
 
@@ -145,27 +149,29 @@ export function chat(
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
-  /** Each name gets a new one. `#receive` resolves it when the server has answered. */
-  #answerToName = Promise.withResolvers<void>();
+  /** Each name gets a new promise. It resolves when the server has answered. */
+  #nameAnswered = Promise.withResolvers<void>();
   /** Only its first `resolve` or `reject` counts. */
-  readonly #ending = Promise.withResolvers<Ending>();
-  readonly #silence = new SilenceDetector(() =>
-    this.#endWith(1, SERVER_SILENT)
-  );
+  readonly #ended = Promise.withResolvers<Ending>();
+  readonly #silence: SilenceDetector;
 
   constructor(
     readonly conn: Deno.TcpConn,
     readonly options: Required<ChatOptions>,
-  ) {}
+  ) {
+    this.#silence = new SilenceDetector(
+      options.answerTimeoutMs,
+      () => this.#endWith(1, SERVER_SILENT),
+    );
+  }
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
-    this.#receive().catch(this.#ending.reject);
-    this.#send().catch(this.#ending.reject);
+    this.#receive().catch(this.#ended.reject);
+    this.#send().catch(this.#ended.reject);
     try {
-      return await this.#ending.promise;
+      return await this.#ended.promise;
     } finally {
-      this.#silence.stop();
       this.conn.close();
     }
   }
@@ -174,10 +180,10 @@ class Conversation {
   async #receive(): Promise<void> {
     const lines = readLines(this.conn);
     const safeLines = sanitizeLines(lines);
+    const watchedLines = this.#silence.watch(safeLines);
     let lastLine = "";
-    for await (const line of safeLines) {
-      // If our output is slow, the server is not to blame.
-      await this.#silence.ignoreDuring(this.options.output.show(line));
+    for await (const line of watchedLines) {
+      await this.options.output.show(line);
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
@@ -187,35 +193,35 @@ class Conversation {
     } else if (EXPLANATIONS.includes(lastLine)) {
       this.#endWith(1);
     } else {
-      this.#endWith(1, SERVER_GONE);
+      this.#endWith(1, CONNECTION_ENDED);
     }
   }
 
   /** If a line from the server is the answer to a name, acts on it. */
   #handleAnswer(line: string): void {
-    const { output } = this.options;
+    const { output, sendTimeoutMs } = this.options;
     const refusal = parseRefusal(line);
     if (isWelcome(line)) {
       this.#state = "member";
+      this.#silence.maxSilenceMs = sendTimeoutMs;
       output.onJoin?.();
-      this.#answerToName.resolve(); // Now `#send` takes the next line.
+      this.#nameAnswered.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       output.onRefusal?.(refusal);
-      this.#answerToName.resolve();
+      this.#nameAnswered.resolve();
     }
   }
 
   /** The pipeline out. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
-    const { input, answerTimeoutMs, sendTimeoutMs } = this.options;
     try {
-      for await (const line of input) {
-        if (this.#state === "member") {
-          await this.#silence.limit(sendTimeoutMs, this.#sendMessage(line));
-        } else {
-          await this.#silence.limit(answerTimeoutMs, this.#sendName(line));
-        }
+      for await (const line of this.options.input) {
+        this.#silence.startLimit();
+        if (this.#state === "member") await this.#sendMessage(line);
+        else await this.#sendName(line);
+        this.#silence.endLimit(); // Now the client waits for the user.
       }
+      this.#silence.startLimit();
       await this.#halfClose();
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -225,41 +231,36 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#answerToName = Promise.withResolvers();
-    await this.#sendLine(line);
-    await this.#answerToName.promise;
+    this.#nameAnswered = Promise.withResolvers();
+    // A name that may have been cut is not sanitized. Otherwise it could become short,
+    // and the server would accept it.
+    const name = mayHaveBeenCut(line) ? line : sanitize(line);
+    await writeLine(this.conn, name);
+    await this.#nameAnswered.promise;
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
-      await this.#sendLine(line);
+      await writeLine(this.conn, sanitize(line));
     }
   }
 
-  async #sendLine(line: string): Promise<void> {
-    // A name that may have been cut is not sanitized. Otherwise it could become short,
-    // and the server would accept it.
-    const text = mayHaveBeenCut(line) ? line : sanitize(line);
-    await writeLine(this.conn, text);
-  }
-
   async #halfClose(): Promise<void> {
-    const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    const isMember = this.#state === "member";
-    const maxSilenceMs = isMember ? sendTimeoutMs : answerTimeoutMs;
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
-    await this.#silence.limit(maxSilenceMs, this.#ending.promise);
   }
 
   #endWith(status: number, message?: string): void {
-    this.#ending.resolve({ status, message });
+    this.#ended.resolve({ status, message });
   }
 }
 
-/** Writes a line. One `write` may accept only some of the bytes. */
+/**
+ * Writes a line. One `write` may accept only some of the bytes. When it resolves, the
+ * operating system has accepted them, but the other side may not have them yet.
+ */
 async function writeLine(
   target: { write(bytes: Uint8Array): Promise<number> },
   line: string,
@@ -281,49 +282,57 @@ function isMessageTooLong(message: string): boolean {
 const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
- * Detects that the server has been silent for too long. It counts checks, not time: while
- * this program itself is suspended, there are no checks, and the server is not to blame.
- * Not handled: a member who sends nothing does not notice a server that has vanished.
+ * Detects that the server is silent for too long, while the client waits for it.
+ *
+ * The server is not to blame if our output is slow. Then nobody asks `watch` for the next
+ * line, and the silence does not count. It is not to blame either if this program was
+ * suspended. That is why checks are counted, and the clock is not used.
+ *
+ * Not handled: while a user types nothing, a server that has vanished is not noticed.
  */
 class SilenceDetector {
-  #maxSilenceMs = Infinity;
+  #isLimited = false;
+  #isOutputBusy = false;
   #silenceMs = 0;
-  #isIgnored = false;
-  readonly #timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
 
-  constructor(readonly onTooLong: () => void) {}
+  constructor(public maxSilenceMs: number, readonly onTimeout: () => void) {}
 
-  /** Waits for some work. Meanwhile, the server may be silent for this long at most. */
-  async limit(ms: number, work: Promise<unknown>): Promise<void> {
-    this.#maxSilenceMs = ms;
-    this.#silenceMs = 0;
-    await work;
-    this.#maxSilenceMs = Infinity;
+  /** Passes on the lines from the server. */
+  async *watch(lines: AsyncIterable<string>): AsyncGenerator<string> {
+    const timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
+    try {
+      for await (const line of lines) {
+        this.#isOutputBusy = true;
+        yield line;
+        this.#isOutputBusy = false;
+        this.#silenceMs = 0;
+      }
+    } finally {
+      clearInterval(timer);
+    }
   }
 
-  /** Waits for some work. Meanwhile, the client does not read from the server. */
-  async ignoreDuring(work: void | Promise<void>): Promise<void> {
-    this.#isIgnored = true;
-    await work;
-    this.#isIgnored = false;
+  /** From now on, the server has to answer, to accept a message, or to end. */
+  startLimit(): void {
+    this.#isLimited = true;
     this.#silenceMs = 0;
   }
 
-  stop(): void {
-    clearInterval(this.#timer);
+  endLimit(): void {
+    this.#isLimited = false;
   }
 
   #check(): void {
-    if (this.#isIgnored) return;
+    if (!this.#isLimited || this.#isOutputBusy) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
-    if (this.#silenceMs >= this.#maxSilenceMs) this.onTooLong();
+    if (this.#silenceMs >= this.maxSilenceMs) this.onTimeout();
   }
 }
 
 // ------------------------------------------------------------ escape sequences
 
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
-const ESC = "\\x1b";
+const ESC = "\\x1b"; // as it is written in a regular expression
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 const STRING_START = `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])`;
@@ -353,7 +362,7 @@ async function* sanitizeLines(
 // -------------------------------------------------------------------- failures
 
 /** An error that `main` reports: it says what has failed and what the user can do. */
-class ExitError extends Error implements Ending {
+class ExitError extends Error {
   constructor(readonly status: 1 | 2, message: string, cause?: unknown) {
     super(message, { cause });
   }
@@ -463,13 +472,13 @@ async function runAtTerminal(
  */
 class Terminal implements Output {
   #isMember = false;
-  #wantsToLeave = false;
   readonly unsentLines = new UnsentLines();
   readonly #typedLine = new TypedLine(
+    NAME_PROMPT,
     (line) => this.#handleLine(line),
     () => this.#leave(),
   );
-  readonly #screen = new Screen(this.#typedLine, NAME_PROMPT);
+  readonly #screen = new Screen(this.#typedLine);
 
   constructor(readonly name?: string) {
     if (name !== undefined) this.unsentLines.add(name);
@@ -480,7 +489,7 @@ class Terminal implements Output {
   async handleKeysUntilLeave(): Promise<Ending> {
     for await (const key of readKeys()) {
       this.#typedLine.handleKey(key);
-      if (this.#wantsToLeave) break;
+      if (this.unsentLines.hasEnded) break;
     }
     this.#leave(); // If there are no more keys, the window was closed.
     await sleep(LEAVE_TIMEOUT_MS);
@@ -488,19 +497,19 @@ class Terminal implements Output {
   }
 
   #handleLine(line: string): void {
-    this.#screen.redraw(); // The line stays on the screen, above a new prompt.
+    this.#screen.redraw(); // It draws a new prompt. The line stays above that.
     if (QUIT.test(line)) {
       this.#leave();
     } else if (this.#isMember && isMessageTooLong(line)) {
       this.showNotice(MESSAGE_TOO_LONG);
-      this.#typedLine.insert(line); // The user can shorten it.
+      // The user can shorten it. Not handled: in a paste, the next line is added to it.
+      this.#typedLine.insert(line);
     } else {
       this.unsentLines.add(line);
     }
   }
 
   #leave(): void {
-    this.#wantsToLeave = true;
     this.unsentLines.end();
     this.#screen.removeTypedLine();
   }
@@ -517,7 +526,7 @@ class Terminal implements Output {
 
   onJoin(): void {
     this.#isMember = true;
-    this.#screen.prompt = MESSAGE_PROMPT;
+    this.#typedLine.changePrompt(MESSAGE_PROMPT);
     this.#typedLine.clearHistory(); // Arrow up brings back messages, but no names.
     this.#screen.print(HINT);
   }
@@ -534,7 +543,7 @@ class Terminal implements Output {
     if (current !== undefined && this.#isMember) this.#reportUnsent([current]);
     this.#reportUnsent(this.unsentLines.removeWaiting());
     this.#screen.close();
-    if (this.#wantsToLeave) logToStderr("👋 Goodbye!");
+    if (this.unsentLines.hasEnded) logToStderr("👋 Goodbye!");
   }
 
   #reportUnsent(lines: string[]): void {
@@ -550,7 +559,8 @@ class UnsentLines {
   /** The line that is being sent, if there is one. */
   current?: string;
   readonly #waiting: string[] = [];
-  #hasEnded = false;
+  /** Whether the user wants to leave. No more lines come. */
+  hasEnded = false;
   #changed = Promise.withResolvers<void>(); // a new line, or the end
 
   add(line: string): void {
@@ -560,7 +570,7 @@ class UnsentLines {
 
   /** No more lines come. Those that wait are still taken. */
   end(): void {
-    this.#hasEnded = true;
+    this.hasEnded = true;
     this.#changed.resolve();
   }
 
@@ -573,7 +583,7 @@ class UnsentLines {
       this.current = this.#waiting.shift();
       if (this.current !== undefined) {
         yield this.current;
-      } else if (!this.#hasEnded) {
+      } else if (!this.hasEnded) {
         await this.#changed.promise;
         this.#changed = Promise.withResolvers();
       } else {
@@ -612,8 +622,10 @@ async function* readKeys(): AsyncGenerator<string> {
 
 /** The line that is being typed. readline edits and draws it. */
 class TypedLine {
+  #isRemoved = false; // Then it is not drawn any more.
   readonly #history: string[] = []; // what Arrow up brings back
-  // readline does not read from stdin, but gets its keys from `handleKey`.
+  // readline does not read from stdin, but gets its keys from `handleKey`. This stream
+  // is only what it listens to.
   readonly #keyStream = new PassThrough();
   readonly #readline = createInterface({
     input: this.#keyStream,
@@ -622,7 +634,12 @@ class TypedLine {
     history: this.#history,
   });
 
-  constructor(onEnter: (line: string) => void, onLeave: () => void) {
+  constructor(
+    prompt: string,
+    onEnter: (line: string) => void,
+    onLeave: () => void,
+  ) {
+    this.#readline.setPrompt(prompt);
     this.#readline.on("line", onEnter);
     // On Ctrl+C, and on Ctrl+D if the line is empty, readline closes itself.
     this.#readline.on("close", onLeave);
@@ -632,7 +649,7 @@ class TypedLine {
   }
 
   handleKey(key: string): void {
-    this.#tellRow(this.cursorRow);
+    this.#setPrevRows(this.#cursorRow);
     // readline measures the whole line after each key. So a paste is inserted at once.
     if (key.length >= MIN_PASTE_LENGTH) this.insert(key);
     else this.#keyStream.emit("data", key);
@@ -646,25 +663,39 @@ class TypedLine {
     this.#history.length = 0;
   }
 
-  get isEmpty(): boolean {
-    return this.#readline.line === "";
-  }
-
-  /** The prompt and the text. */
-  toString(): string {
-    return this.#readline.getPrompt() + this.#readline.line;
-  }
-
-  /** The row in which the cursor is. A long line has several rows, from 0. */
-  get cursorRow(): number {
-    return this.#readline.getCursorPos().rows;
+  changePrompt(prompt: string): void {
+    this.erase();
+    this.#readline.setPrompt(prompt);
+    this.draw();
   }
 
   /** Draws the line. The cursor has to be at the start of a row. */
-  draw(prompt: string): void {
-    this.#readline.setPrompt(prompt);
-    this.#tellRow(0);
+  draw(): void {
+    if (this.#isRemoved) return;
+    this.#setPrevRows(0);
     this.#readline.prompt(true);
+  }
+
+  /** Erases the line. The cursor stays where the line began. */
+  erase(): void {
+    if (this.#isRemoved) return;
+    const toStart = "\x1b[A".repeat(this.#cursorRow) + "\r"; // up, and to the left
+    const clear = "\x1b[J"; // all that is below
+    stdout.write(toStart + clear);
+  }
+
+  /** Erases the line for ever. Returns it with its prompt, if something was typed. */
+  remove(): string {
+    if (this.#isRemoved) return "";
+    this.erase();
+    this.#isRemoved = true;
+    const { line } = this.#readline;
+    return line === "" ? "" : this.#readline.getPrompt() + line;
+  }
+
+  /** A long line takes up several rows. This is the cursor's row, counted from 0. */
+  get #cursorRow(): number {
+    return this.#readline.getCursorPos().rows;
   }
 
   /**
@@ -672,7 +703,7 @@ class TypedLine {
    * again, readline goes up by its private field `prevRows`. That number is wrong after a
    * paste, a resize, or other output, and there is no public way to correct it.
    */
-  #tellRow(row: number): void {
+  #setPrevRows(row: number): void {
     Object.assign(this.#readline, { prevRows: row });
   }
 }
@@ -686,22 +717,18 @@ class TypedLine {
  * the typed line, but cannot see what else is written to the screen. So after something
  * was printed, the screen is drawn again, at most once per turn of the event loop:
  *
- *     1. The cursor goes up to the first row of the typed line.
- *     2. What was printed is written there, over the typed line.
- *     3. readline draws the typed line below it.
+ *     1. The typed line is erased.
+ *     2. What was printed is written in its place.
+ *     3. The typed line is drawn below that.
  *
- * Not handled:
- *
- *   - If one line of a paste is too long, the lines after it are added to it.
- *   - Parts of an old prompt may remain: after a resize while lines come in, if the
- *     typed line is taller than the window, and with joined emoji or some combining
- *     marks (for example Thai), because terminals disagree with readline on their width.
+ * Not handled: parts of an old prompt may remain after a resize while lines come in, if
+ * the typed line is taller than the window, and with joined emoji or some combining marks
+ * (for example Thai), because terminals disagree with readline on their width.
  */
 class Screen {
-  #hasTypedLine = true;
   #toPrint = ""; // lines that are not on the screen yet
 
-  constructor(readonly typedLine: TypedLine, public prompt: string) {
+  constructor(readonly typedLine: TypedLine) {
     // readline has a listener, too. It would draw the line where it was before.
     stdout.prependListener("resize", () => this.redraw());
     if (Deno.build.os !== "windows") {
@@ -713,9 +740,8 @@ class Screen {
   }
 
   #enterRawMode(): void {
-    if (!this.#hasTypedLine) return;
     setRawMode(true);
-    this.typedLine.draw(this.prompt);
+    this.typedLine.draw();
   }
 
   /** Prints a line above the typed line, at the end of this turn of the event loop. */
@@ -725,24 +751,16 @@ class Screen {
   }
 
   redraw(): void {
-    if (this.#hasTypedLine) this.#eraseTypedLine();
+    this.typedLine.erase();
     stdout.write(this.#toPrint);
     this.#toPrint = "";
-    if (this.#hasTypedLine) this.typedLine.draw(this.prompt);
-  }
-
-  #eraseTypedLine(): void {
-    const toStart = "\x1b[A".repeat(this.typedLine.cursorRow) + "\r"; // up to row 0
-    const clear = "\x1b[J"; // all that is below
-    stdout.write(toStart + clear);
+    this.typedLine.draw();
   }
 
   /** From now on, there is no typed line. If it is half typed, it is printed. */
   removeTypedLine(): void {
-    if (!this.#hasTypedLine) return;
-    this.#eraseTypedLine();
-    this.#hasTypedLine = false;
-    if (!this.typedLine.isEmpty) this.print(`${this.typedLine}`);
+    const halfTyped = this.typedLine.remove();
+    if (halfTyped) this.print(halfTyped);
   }
 
   /** Prints what is not on the screen yet, and ends raw mode. */
@@ -763,7 +781,7 @@ function setRawMode(isRaw: boolean): void {
 
 // ------------------------------------------------------------- colors and gaps
 
-/** The sender of a message. Its 20 characters have at most 40 UTF-16 units. */
+/** The sender of a message. Its 20 characters have at most 40 UTF-16 code units. */
 const SENDER = /^[^ :]{1,40}(?=: )/;
 /** Colors, as terminals number them. */
 const NAME_COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
@@ -834,8 +852,9 @@ function parseOptions(args: string[]) {
       if (arg.startsWith("-")) throw wrongArgument(`Unknown option ${arg}`);
     },
   });
-  if (flags.name === "") throw wrongArgument("Missing name after --name");
-  return { help: flags.help, name: flags.name, words: flags._.map(String) };
+  const name = flags.name && sanitize(flags.name); // It stays one line.
+  if (name === "") throw wrongArgument("Missing name after --name");
+  return { help: flags.help, name, words: flags._.map(String) };
 }
 
 const IN_BRACKETS = "\\[[^\\s[\\]]+\\]"; // for example [::1]
@@ -902,8 +921,8 @@ async function run(args: string[]): Promise<Ending> {
 
 async function main(): Promise<void> {
   const ending = await run(Deno.args).catch((error): Ending => {
-    if (error instanceof ExitError) return error;
-    throw error;
+    if (!(error instanceof ExitError)) throw error; // a bug
+    return { status: error.status, message: error.message };
   });
   if (ending.message) console.error(ending.message);
   Deno.exit(ending.status);

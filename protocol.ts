@@ -23,10 +23,10 @@ import {
 
 // ------------------------------------------------------------------- addresses
 
-/** The address where a server listens by default, and a client connects to. */
+/** The address that a server listens on, and a client connects to, by default. */
 export const DEFAULT_HOST = "127.0.0.1";
 
-/** The TCP port where a server listens by default, and a client connects to. */
+/** The TCP port that a server listens on, and a client connects to, by default. */
 export const DEFAULT_PORT = 9999;
 
 /** Returns the port from 0 to 65535 that a text names, otherwise `undefined`. */
@@ -51,8 +51,8 @@ export const MAX_NAME_CHARS = 20;
 const NAME_PATTERN = /^[\p{L}\p{Nd}][\p{L}\p{Nd}\p{M}._\-]*$/u;
 const NAME_RULE =
   "A name has letters, digits and . - _ only, and a letter or digit first.";
-/** Characters that are not drawn. Names that look the same could differ in them. */
-const INVISIBLE = /\p{Default_Ignorable_Code_Point}/u;
+/** Characters that are not drawn. With them, two different names could look the same. */
+const IGNORABLE = /\p{Default_Ignorable_Code_Point}/u;
 const RESERVED_KEYS = ["SYSTEM", "You"].map(nameKey);
 
 /** A name that may be used, or a sentence that says why it may not. */
@@ -76,15 +76,16 @@ export function checkName(
   isTaken: (key: string) => boolean,
 ): NameCheck {
   const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
-  // NFKC can take a second for a long text, so the length is checked first. NFKC joins
-  // at most four characters into one: more than 4 × 20 never become 20.
+  // NFKC can take a second for a long text, so a name that is far too long is refused
+  // before. NFKC joins at most four characters into one: 81 characters or more become
+  // 21 or more, and are still too long.
   const isMuchTooLong = mayHaveBeenCut(typed) ||
     isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
   if (isMuchTooLong) return { refusal: tooLong };
   const name = typed.trim().normalize("NFKC");
   if (name === "") return { name: defaultName(port, isTaken) };
   if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: tooLong };
-  if (!NAME_PATTERN.test(name) || INVISIBLE.test(name)) {
+  if (!NAME_PATTERN.test(name) || IGNORABLE.test(name)) {
     return { refusal: NAME_RULE };
   }
   const key = nameKey(name);
@@ -103,9 +104,10 @@ function defaultName(port: number, isTaken: (key: string) => boolean): string {
 }
 
 /**
- * Returns the key of a name: two names are the same if their keys are equal. Case
- * does not count. One conversion is not enough: lower case keeps ς and σ apart, upper
- * case ẞ and ß. Not handled: a few Greek letters with two combining marks.
+ * Returns the key of a name: two names are the same if their keys are equal. Case does
+ * not count, and one conversion is not enough to ignore it: lower case alone keeps the
+ * two forms ς and σ of one Greek letter apart, and upper case alone keeps ẞ and ß apart.
+ * Not handled: a few Greek letters with two combining marks.
  */
 export function nameKey(name: string): string {
   return name.toLowerCase().toUpperCase().toLowerCase().normalize("NFKC");
@@ -162,13 +164,13 @@ function copyString(text: string): string {
 
 /** Whether a text has more characters (Unicode code points) than allowed. */
 export function isLongerThan(text: string, max: number): boolean {
-  // A code point has one or two UTF-16 units, so most texts need no counting.
+  // A code point has one or two UTF-16 code units, so most texts need no counting.
   if (text.length <= max) return false;
   if (text.length > 2 * max) return true;
   return [...text].length > max;
 }
 
-/** A line with this many UTF-16 units, or more, may have been cut. */
+/** A line with this many UTF-16 code units, or more, may have been cut. */
 const CUT_LENGTH = 4 * 1024;
 
 /**
@@ -315,7 +317,7 @@ const CONNECTION_ERROR_CODES = [
 
 /** The maximum number of lines of one connection that are handled in one turn. */
 const MAX_LINES_PER_TURN = 1_024;
-/** After a chunk of this many UTF-16 units, or more, a connection has to queue. */
+/** After a chunk of this many UTF-16 code units, or more, a connection has to queue. */
 const LARGE_CHUNK_LENGTH = 4 * 1024;
 // A chunk is split into parts. A part is some whole lines, or the text after the last
 // newline. For example, "a\nb\nc" has two parts: "a\nb\n" and "c".
@@ -346,15 +348,17 @@ async function* takeTurns(
   }
 }
 
-/** Every eighth wait in the queue uses a timer instead of `nextTurn`. */
+/**
+ * Every eighth wait in the queue is for a timer. If each turn of the event loop starts
+ * the next one, as `nextTurn` does, Deno looks at its sockets only about once in 60
+ * turns. After a timer, it looks at once.
+ */
 const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();
 let waitCount = 0;
 
 /** Waits in the queue. In each turn of the event loop, one connection leaves it. */
 function waitInQueue(): Promise<void> {
-  // If each turn schedules the next one, Deno looks at its sockets only about once in 60
-  // turns. After a timer, it looks immediately.
   waitCount++;
   const isTimerDue = waitCount % WAITS_PER_TIMER === 0;
   queueEnd = queueEnd.then(() => isTimerDue ? sleep(0) : nextTurn());
@@ -364,8 +368,9 @@ function waitInQueue(): Promise<void> {
 /**
  * Stage 3: bounds the memory that a line without a newline can take. If more than
  * {@linkcode CUT_LENGTH} units of a line have been passed on, the rest of it is
- * thrown away, up to its newline. TextLineStream may remove a `\r` at its end. Even
- * then, the line is long enough for {@linkcode mayHaveBeenCut}.
+ * thrown away, up to its newline. TextLineStream may remove a `\r` from the end of what
+ * is left. Then as many units as the limit may be left, so {@linkcode mayHaveBeenCut}
+ * is true for that length, too.
  */
 async function* cutLongLines(
   parts: AsyncIterable<string>,

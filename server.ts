@@ -40,7 +40,7 @@
  *     sent        the server's kernel (its operating system) has accepted the bytes; a
  *                 server cannot see further than that
  *     delivered   sent to all receivers
- *     size        in UTF-16 units, as `string.length` counts them
+ *     size        in UTF-16 code units, as `string.length` counts them
  *     FIN         "I have nothing more to send": ends one direction of a connection
  *     RST         "this connection no longer exists": ends both directions
  */
@@ -731,7 +731,7 @@ const MAX_ACCEPTS_PER_TURN = 16;
 const MAX_LEAVING = 1_000;
 const ACCEPT_RETRY_MS = 100;
 const ACCEPT_WARNING_INTERVAL_MS = 60_000;
-/** Errors of a newcomer that was gone before it was accepted. The next one may be fine. */
+/** Errors of a newcomer that left before it was accepted. The next one may be fine. */
 const NEWCOMER_ERRORS = [
   "ECONNABORTED",
   "ECONNRESET",

@@ -75,7 +75,7 @@ Deno.test("unicode names: a name may be in any script", async () => {
 
 Deno.test("unicode names: 20 characters of any script are a name, and 21 are too long", async () => {
   await using server = new TestServer();
-  const rare = "\u{20000}"; // a Chinese character that takes two UTF-16 units
+  const rare = "\u{20000}"; // a Chinese character that takes two UTF-16 code units
   for (const char of ["я", "字", rare]) {
     const newcomer = await server.connect();
     await isAnswered(newcomer, char.repeat(21), TOO_LONG);

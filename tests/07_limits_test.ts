@@ -1,19 +1,21 @@
 /**
  * Lesson 7: limits.
  *
- * This server has many clients, but only one memory and one thread. A client that takes
- * all of the memory, or all of the time, stops the chat for everybody. This is called a
- * denial of service. It can be an attack or a mistake. So the server limits everything
- * that a client can make grow: the cost of a check, the length of a line, the time
- * without a name, and the number of connections. A client that exceeds a limit receives
- * a line that says so.
+ * All clients share the server's memory and its one thread. A client that takes all of
+ * the memory, or all of the time, stops the chat for everybody. This is called a denial
+ * of service. It can be an attack or a mistake. So in this lesson, the server limits
+ * five things: the cost of a check, the length of a line, the time without a name, the
+ * number of clients, and the memory that a short line keeps. (Lines that wait for a slow
+ * receiver have no limit before lesson 11.)
  *
  * Other servers have such limits, too. A web server limits the size of a request's
- * header, and the time until the header is complete. The attack "Slowloris" opens many
- * connections and sends each header very slowly. A mail server limits the length of a
- * line, and a database server limits the number of connections.
+ * header, and the time until the header is complete. Otherwise the attack "Slowloris"
+ * succeeds: it opens many connections, sends each header very slowly, and so keeps all
+ * connections in use. A mail server limits the length of a line, and a database server
+ * limits the number of connections.
  *
- * Some tests replace the clock, so they need not wait.
+ * Some tests replace the clock, so they need not wait. Some use a network in memory
+ * instead of TCP.
  */
 
 import { assert } from "@std/assert";
@@ -30,9 +32,9 @@ import {
 const NAME_TOO_LONG =
   "[SYSTEM] A name has at most 20 characters. Enter another name:";
 
-// ------------------------------------------------- cheap checks before costly
+// ------------------------------------------------- cheap checks before costly ones
 
-/** To normalize this many UTF-16 units takes less than 1 ms, whatever they are. */
+/** Normalizing a text of this length takes less than 1 ms, whatever it contains. */
 const CHEAP_LENGTH = 1_000;
 
 const normalize = String.prototype.normalize;
@@ -63,15 +65,15 @@ Deno.test("limits: the server refuses a name that is far too long, and does not 
   await using server = new TestServer();
   using spy = new NormalizeSpy();
   const newcomer = await server.connect();
-  // NFKC sorts the combining marks of a letter. With marks in this order, the time for
-  // it grows with the square of their number.
+  // NFKC sorts the combining marks after a character. If they are in this order, the
+  // time for it grows with the square of their number. U+FDFA becomes 18 characters.
   const marks = "a" + "\u0301\u0323".repeat(1_500);
   for (const typed of [marks, "\ufdfa".repeat(1_500), "a".repeat(3_000)]) {
     await newcomer.sends(typed);
     await newcomer.receives(NAME_TOO_LONG);
   }
   const complaint = `The server normalizes a name of ${spy.maxLength} ` +
-    "characters. For 60,000 that takes a second, and nobody else is served";
+    "characters. With 60,000, it takes a second, and nobody else is served";
   assert(spy.maxLength <= CHEAP_LENGTH, complaint);
 });
 
@@ -84,7 +86,7 @@ Deno.test("limits: a name of 80 characters is accepted if NFKC combines them int
   await newcomer.receives(announcements.welcome(name, name));
 });
 
-Deno.test("limits: spaces around a name do not make it too long", async () => {
+Deno.test("limits: a few hundred spaces around a name do not make it too long", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   await newcomer.sends(" ".repeat(500) + "alice" + " ".repeat(500));
@@ -93,11 +95,11 @@ Deno.test("limits: spaces around a name do not make it too long", async () => {
 
 // ------------------------------------------------------------------ long lines
 
-// V8 offers its garbage collector only with this flag, and in a new context.
+// V8, the JavaScript engine, offers `gc` only with this flag, and in a new context.
 v8.setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = vm.runInNewContext("gc");
 
-/** The bytes that the objects of JavaScript need, without garbage. */
+/** The bytes that JavaScript objects and strings use, without garbage. */
 function measureHeap(): number {
   collectGarbage();
   return Deno.memoryUsage().heapUsed;
@@ -111,13 +113,13 @@ Deno.test("limits: a line without a newline does not fill the server's memory", 
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const before = measureHeap();
-  const bytes = new Uint8Array(1_000_000).fill(0x78); // many times the letter x
+  const bytes = new Uint8Array(1_000_000).fill(0x78); // the letter x
   for (let n = 0; n < 8; n++) await alice.sendsRaw(bytes);
-  // Of these 8 MB, the network holds less than 4 MB, so the server has read more than
-  // 4 MB. The bound is far below that, and leaves room for buffers.
+  // Less than 4 MB of these 8 MB are still on the way to the server. So it has read more
+  // than 4 MB, and must not keep 1.5 MB of that. (Bytes on the way are not in this heap.)
   const grown = measureHeap() - before;
   const complaint = "The server keeps a line without an end: " +
-    `after 4 MB of it, it has ${formatMB(grown)} more in memory`;
+    `after 4 MB of input, it uses ${formatMB(grown)} more memory`;
   assert(grown < 1_500_000, complaint);
   await alice.sends(""); // the newline
   await alice.receives(announcements.messageTooLong);
@@ -125,21 +127,22 @@ Deno.test("limits: a line without a newline does not fill the server's memory", 
   await bob.receives("alice: still here");
 });
 
-Deno.test("limits: a message with few visible characters is refused if its whole line is too long", async () => {
+Deno.test("limits: a message is refused if its line is too long, even if few of its characters are visible", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  // The server ignores lines of spaces. Because of them, "still here" does not arrive
-  // in the same chunk as the long line.
-  const nothingToSee = Array(20).fill(" ".repeat(1_000));
-  await alice.sends("hello" + "\0".repeat(100_000), ...nothingToSee);
+  // The server ignores lines of spaces. They separate "still here" from the long line.
+  // Otherwise both could arrive in one chunk, and a server that throws away the whole
+  // chunk would lose it.
+  const spaces = Array(20).fill(" ".repeat(1_000));
+  await alice.sends("hello" + "\0".repeat(100_000), ...spaces);
   await alice.sends("still here");
   await bob.receives("alice: still here");
   await bob.sends("after it");
   await alice.receives(announcements.messageTooLong, "bob: after it");
 });
 
-/** Resolves when the server has read all that a person has sent. In memory only. */
-async function isRead(person: Person): Promise<void> {
+/** Waits until the server has read all that a person sent in the network in memory. */
+async function waitUntilRead(person: Person): Promise<void> {
   while (person.bytesUnreadByServer > 0) await turn();
 }
 
@@ -151,18 +154,18 @@ Deno.test("limits: the server never broadcasts only the start of a long line", a
     for (const length of [limit - 1, limit, limit + 1, limit + 2]) {
       const nulls = "\0".repeat(length - "hello\r".length);
       await alice.sendsRaw(`hello${nulls}\r`);
-      // The server reads this start before the rest arrives. If the server throws the
-      // rest away, the `\r` comes just before the newline, and is removed with it. Then
-      // the line is shorter by one, and may seem to be short enough.
-      await isRead(alice);
+      // The server reads this start before the rest arrives. Suppose that it throws the
+      // rest away. Then the `\r` stands just before the newline and is removed with it,
+      // the line is shorter by one, and the server may take it for a short line.
+      await waitUntilRead(alice);
       await alice.sendsRaw("rest");
-      await isRead(alice);
+      await waitUntilRead(alice);
       await alice.sends(""); // the newline
-      await isRead(alice);
+      await waitUntilRead(alice);
       await alice.sends("next");
       const [line] = await bob.receivesUntil("alice: next");
-      const complaint = `Of a line of ${length} characters and more, bob ` +
-        `receives the start alone: "alice: hello"`;
+      const complaint = `Alice sent more than ${length} characters in one ` +
+        `line, but bob receives only its start: "alice: hello"`;
       assert(line !== "alice: hello", complaint);
     }
   }
@@ -179,7 +182,7 @@ Deno.test("limits: the server loses no line before or after a line that is too l
   await alice.receives(announcements.messageTooLong);
 });
 
-Deno.test("limits: a name with few visible characters is refused if its whole line is too long", async () => {
+Deno.test("limits: a name is refused if its line is too long, whatever the line contains", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   const spaces = " ".repeat(100_000);
@@ -200,7 +203,7 @@ Deno.test("limits: an HTTP request is refused, however long its first line is", 
   await browser.isDisconnected();
 });
 
-// ------------------------------------------------------------- a limit in time
+// ---------------------------------------------- a time limit for giving a name
 
 /** No other timer has this duration. So the clock below can recognize the timer. */
 const NAME_TIMEOUT_MS = 54_321;
@@ -208,19 +211,22 @@ const realSetTimeout = globalThis.setTimeout;
 const realClearTimeout = globalThis.clearTimeout;
 
 /**
- * A clock that the test moves, so that no test has to wait. If the server calls
+ * A clock that the test controls, so that no test has to wait. If the server calls
  * `setTimeout` with NAME_TIMEOUT_MS, this clock keeps the timer. All other timers are
  * real.
  */
 class TestClock {
   #now = 0;
-  readonly #timers = new Map<unknown, { endsAt: number; end: () => void }>();
+  readonly #timers = new Map<
+    unknown,
+    { expiresAt: number; callback: () => void }
+  >();
 
   constructor() {
-    const start = (end: () => void, ms?: number) => {
-      if (ms !== NAME_TIMEOUT_MS) return realSetTimeout(end, ms);
+    const start = (callback: () => void, ms?: number) => {
+      if (ms !== NAME_TIMEOUT_MS) return realSetTimeout(callback, ms);
       const timer = {};
-      this.#timers.set(timer, { endsAt: this.#now + ms, end });
+      this.#timers.set(timer, { expiresAt: this.#now + ms, callback });
       return timer;
     };
     const clear = (timer?: number) => {
@@ -233,10 +239,10 @@ class TestClock {
   /** Moves the clock, and calls the functions of the timers that have expired. */
   advance(ms: number): void {
     this.#now += ms;
-    for (const [timer, { endsAt, end }] of this.#timers) {
-      if (endsAt > this.#now) continue;
+    for (const [timer, { expiresAt, callback }] of this.#timers) {
+      if (expiresAt > this.#now) continue;
       this.#timers.delete(timer);
-      end();
+      callback();
     }
   }
 
@@ -247,7 +253,7 @@ class TestClock {
 }
 
 /** Fails unless the client is disconnected because its time to give a name is over. */
-async function isTooLate(client: Person): Promise<void> {
+async function expectTooLate(client: Person): Promise<void> {
   await client.sends("carol"); // The server must ignore this name: it comes too late.
   await client.receives(announcements.noNameInTime);
   await client.isDisconnected();
@@ -259,7 +265,7 @@ Deno.test("limits: the server disconnects a client that gives no name before the
   const alice = await server.join("alice");
   const newcomer = await server.connect();
   clock.advance(NAME_TIMEOUT_MS);
-  await isTooLate(newcomer);
+  await expectTooLate(newcomer);
   await server.join("bob");
   // Alice must have received nothing about the newcomer.
   await alice.receives(announcements.joined("bob"));
@@ -273,7 +279,7 @@ Deno.test("limits: a client whose name is refused gets no additional time to giv
   await newcomer.sends("x".repeat(21));
   await newcomer.receives(NAME_TOO_LONG);
   clock.advance(1);
-  await isTooLate(newcomer);
+  await expectTooLate(newcomer);
 });
 
 Deno.test("limits: a member that sends nothing for a long time is not disconnected", async () => {
@@ -285,19 +291,19 @@ Deno.test("limits: a member that sends nothing for a long time is not disconnect
   await bob.receives("alice: I am still here");
 });
 
-// ----------------------------------------------------------- a limit in number
+// -------------------------------------------- a limit on the number of clients
 
 /** Fails unless the client is disconnected because the chat is full. */
-async function isRefused(client: Person): Promise<void> {
-  await client.sends("carol"); // The server has not asked for a name.
+async function expectRefused(client: Person): Promise<void> {
+  await client.sends("carol"); // The server must ignore this: it has not asked.
   await client.receives(announcements.chatFull);
   await client.isDisconnected();
 }
 
-Deno.test("limits: if the chat is full, the server tells the next client so and disconnects it", async () => {
+Deno.test("limits: if the chat is full, the server says so to the next client, and disconnects it", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  await isRefused(await server.visit("the third client"));
+  await expectRefused(await server.visit("the third client"));
   await alice.sends("Are we alone?");
   // Bob must have received nothing about the third client.
   await bob.receives("alice: Are we alone?");
@@ -306,7 +312,7 @@ Deno.test("limits: if the chat is full, the server tells the next client so and 
 Deno.test("limits: a client that has no name yet takes up one of the chat's places", async () => {
   await using server = new TestServer({ maxClients: 2 });
   const [first, second] = [await server.connect(), await server.connect()];
-  await isRefused(await server.visit("the third client"));
+  await expectRefused(await server.visit("the third client"));
   await first.sends("alice");
   await first.receives(announcements.welcome("alice", "alice"));
   await second.sends("bob");
@@ -343,12 +349,11 @@ Deno.test("limits: a refused client takes up no place in the chat, even while it
 
 // ------------------------------------------------------ memory of short lines
 
-/**
- * The number of short lines. Each one arrives in the same chunk as a long line, which
- * the server refuses: in the network in memory, what is written together arrives
- * together. All short lines stay in memory, because `TestServer` keeps what its server
- * prints.
- */
+// Each short line arrives in the same chunk as a long line, which the server refuses: in
+// the network in memory, what is written together arrives together. All short lines stay
+// in memory, because `TestServer` keeps what its server prints.
+
+/** The number of short lines that a test sends. */
 const SHORT_LINES = 100;
 /** The line that is refused. Because of the `€`, V8 needs 2 bytes per unit: 28 KB. */
 const REFUSED_LINE = "x".repeat(14_000) + "€\n";
@@ -359,11 +364,11 @@ function assertKeepsLittle(heapBefore: number, what: string): void {
   const bytes = measureHeap() - heapBefore;
   const complaint =
     `${SHORT_LINES} ${what} keep ${formatMB(bytes)} in memory: ` +
-    "also the long lines that arrived together with them";
+    "the long lines of the same chunks are still there";
   assert(bytes < MAX_KEPT_BYTES, complaint);
 }
 
-Deno.test("limits: the server keeps a short message in memory without the rest of its chunk", async () => {
+Deno.test("limits: a short message does not keep the rest of its chunk in memory", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const heapBefore = measureHeap();
@@ -374,7 +379,7 @@ Deno.test("limits: the server keeps a short message in memory without the rest o
   assertKeepsLittle(heapBefore, "short messages");
 });
 
-Deno.test("limits: the server keeps a name in memory without the rest of its chunk", async () => {
+Deno.test("limits: a name does not keep the rest of its chunk in memory", async () => {
   await using server = new TestServer({ inMemory: true });
   const heapBefore = measureHeap();
   for (let n = 0; n < SHORT_LINES; n++) {

@@ -1,21 +1,21 @@
 /**
  * Lesson 8: slow receivers.
  *
- * Sooner or later, a receiver is slower than a sender: its network is bad, or its
+ * Sooner or later, a receiver is slower than a sender: its network is slow, or its
  * program is suspended and reads nothing. The operating systems at both ends buffer
  * some data, often a few megabytes. When these buffers are full, the server's next
- * `write` to this receiver waits, perhaps for hours. If the server waits for it before it
- * sends to the others, the slowest receiver sets the speed for all. This is called
+ * `write` to this receiver waits, perhaps for hours. If the server waits for this write
+ * before it goes on, the slowest receiver sets the speed for all. This is called
  * head-of-line blocking: one write that waits delays every write that comes after it.
  *
- * Chat servers, message brokers such as Kafka and RabbitMQ, and live streams all have
- * to decide what to do about a slow receiver: wait for it, drop data, disconnect it, or
- * keep the data for it. This chat keeps the data in memory. Then no sender waits, but
- * the server's memory can grow without a limit. Lesson 11 adds a limit.
+ * Chat servers, message brokers such as RabbitMQ, and live-streaming servers all have to
+ * decide what to do about a slow receiver: make the sender wait, drop data, disconnect
+ * the receiver, or keep the data for it. This chat keeps the data in memory. Then no
+ * sender waits, but the server's memory can grow without a limit. Lesson 11 adds a limit.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Most of these
- * tests use a network in memory instead of TCP. In this network, the buffer between the
- * server and a client holds only one or two lines.
+ * tests use a network in memory instead of TCP. On the way to a client, this network
+ * holds only one or two lines.
  */
 
 import {
@@ -28,7 +28,7 @@ import {
   untilIdle,
 } from "./helpers.ts";
 
-/** More lines than a sleeper's buffer can hold. The server keeps the rest. */
+/** More lines than the network holds for a sleeper. The server must keep the rest. */
 const FLOOD = messages(50);
 
 Deno.test("slow receivers: a member that reads nothing does not delay lines to the others", async () => {
@@ -39,11 +39,11 @@ Deno.test("slow receivers: a member that reads nothing does not delay lines to t
   await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
-Deno.test("slow receivers: a member that joins while lines wait for a sleeper receives new lines without delay", async () => {
+Deno.test("slow receivers: lines that wait for a slow receiver do not delay new lines to a member that joins later", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await server.joinSleeper("sleeper", alice);
-  await alice.sends(...messages(5)); // More than the sleeper's buffer holds.
+  await alice.sends(...messages(5)); // More than the network holds for the sleeper.
   await untilIdle(); // Lets the server read the five lines.
   const bob = await server.join("bob");
   await alice.receives(announcements.joined("bob"));
@@ -54,7 +54,7 @@ Deno.test("slow receivers: a member that joins while lines wait for a sleeper re
 Deno.test("slow receivers: a member that does not read the server's answers can still send to others", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
-  const alice = await server.joinSleeper("alice", bob);
+  const alice = await server.joinSleeper("alice", bob); // Bob sees her join.
   // One character too many: for each such line, the server answers with an error.
   const tooLong = "x".repeat(1_001);
   await alice.sends(...Array(100).fill(tooLong), "Shorter");
@@ -65,40 +65,39 @@ Deno.test("slow receivers: a member that begins to read late receives every line
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const sleeper = await server.joinSleeper("sleeper", alice, bob);
-  const sent = alice.sends(...FLOOD);
+  const sending = alice.sends(...FLOOD);
   const reading = bob.receives(...saidBy("alice", FLOOD));
-  await untilIdle(); // The sleeper's buffer is full, and the server keeps the rest.
-  // The sleeper begins to read.
-  await sleeper.receives(...saidBy("alice", FLOOD));
-  await Promise.all([sent, reading]);
+  await untilIdle(); // Now the server keeps the lines that the sleeper has not read.
+  await sleeper.receives(...saidBy("alice", FLOOD)); // The sleeper begins to read.
+  await Promise.all([sending, reading]);
 });
 
-Deno.test("slow receivers: fast and slow receivers all receive every line of a sender, in the order sent", async () => {
+Deno.test("slow receivers: fast and slow receivers all receive every line of a sender, in the order in which it was sent", async () => {
   await using server = new TestServer();
   const receivers = await server.joinAll("bob", "carol", "dave", "erin");
   const alice = await server.join("alice");
   const said = [...messages(500), "the end"];
-  const sent = alice.sends(...said);
+  const sending = alice.sends(...said);
   await Promise.all(receivers.map(async (receiver, n) => {
     const seen: string[] = [];
     while (seen.at(-1) !== "alice: the end") {
       seen.push(await receiver.nextLine());
-      // Receiver 0 never pauses, and each next one pauses longer: after every ten
-      // lines, receiver n waits for 2 × n turns of the event loop.
-      const pauses = seen.length % 10 === 0 ? 2 * n : 0;
-      for (let pause = 0; pause < pauses; pause++) await turn();
+      // After every ten lines, receiver n waits for 2 × n turns of the event loop. So
+      // receiver 0 is the fastest.
+      const turns = seen.length % 10 === 0 ? 2 * n : 0;
+      for (let i = 0; i < turns; i++) await turn();
     }
-    // They see different joins, so only the messages are compared.
+    // They have seen different members join, so only the messages are compared.
     const broadcast = seen.filter((line) => !line.startsWith("[SYSTEM]"));
     assertLines(broadcast, saidBy("alice", said), receiver.name);
   }));
-  await sent;
+  await sending;
 });
 
-Deno.test("slow receivers: two members that send many long lines to each other at the same time receive all of them", async () => {
+Deno.test("slow receivers: two members that flood each other with long lines both receive all of them", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
-  const said = messages(400, 1_000, "😀");
+  const said = messages(400, 1_000, "😀"); // 400 lines of 1,000 emoji
   await Promise.all([
     alice.sends(...said),
     bob.sends(...said),

@@ -169,7 +169,7 @@ Deno.test(
 );
 
 Deno.test(
-  "accepting: newcomers that are gone before they are accepted do not delay the next newcomer",
+  "accepting: newcomers that leave before they are accepted do not delay the next newcomer",
   async () => {
     await testFailures(async (server) => {
       await server.join("alice");

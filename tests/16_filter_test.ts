@@ -45,7 +45,8 @@ import { type Ended, FakeServer, Program, Server } from "./programs.ts";
 const QUESTION = announcements.enterName(54321);
 const WELCOME = announcements.welcome("alice", "alice");
 const REFUSAL = "[SYSTEM] The name alice is taken. Enter another name:";
-const GONE = "The server is gone: it ended. Check that it is running.";
+const ENDED =
+  "The connection to the server has ended. Check that the server is running.";
 const SILENT = "The server does not answer.";
 const TOO_LONG = "A message has at most 1,000 characters: it was not sent.";
 
@@ -161,7 +162,9 @@ class TestChat {
 
   /** The server sends lines. */
   async serverSends(...lines: string[]): Promise<void> {
-    const complaint = `The client is gone, and cannot show ${quote(lines[0]!)}`;
+    const complaint = `The client has ended, and cannot show ${
+      quote(lines[0]!)
+    }`;
     await this.server.sends(...lines).catch(() => fail(complaint));
   }
 
@@ -417,7 +420,7 @@ for (const quit of ["quit", "/quit", " quit "]) {
       await connection.sends(WELCOME);
       await connection.receives("hi");
       assertLine(await connection.nextLineOrEnd(), undefined, "The server");
-      await connection.sends("bob: late").catch(() => fail("It is gone"));
+      await connection.sends("bob: late").catch(() => fail("It has exited"));
       connection.closes();
       assertEquals(await endsWith(client, 0), `${WELCOME}\nbob: late\n`);
     },
@@ -464,7 +467,7 @@ testProgram(
       { length: 5_000 },
       (_, n) => `bob: ${n}`.padEnd(99),
     );
-    await connection.sends(...late).catch(() => fail("The client is gone"));
+    await connection.sends(...late).catch(() => fail("The client has exited"));
     connection.closes();
     const stdout = await endsWith(client, 0);
     assertLines(
@@ -571,16 +574,16 @@ for (
   });
 }
 
-Deno.test("filter: the client shows the lines that it read before an RST, and says that the server is gone", async () => {
+Deno.test("filter: the client shows the lines that it read before an RST, and says that the connection has ended", async () => {
   const chat = await TestChat.startAsMember();
   const left = announcements.left("bob"); // It does not say why the server ends.
   await chat.serverSends("bob: one", left);
   chat.server.resets();
-  await chat.endsWith(1, GONE);
+  await chat.endsWith(1, ENDED);
   assertLines(chat.shown, [WELCOME, "bob: one", left], "the user");
 });
 
-Deno.test("filter: if a line cannot be sent after an RST, the client says that the server is gone", async () => {
+Deno.test("filter: if a line cannot be sent after an RST, the client says that the connection has ended", async () => {
   const canShow = Promise.withResolvers<void>();
   const output = {
     show: async (line: string) => {
@@ -595,7 +598,7 @@ Deno.test("filter: if a line cannot be sent after an RST, the client says that t
   chat.endsInput();
   for (let n = 0; n < IDLE_TURNS; n++) await turn(); // A line could be sent by now.
   canShow.resolve();
-  await chat.endsWith(1, GONE);
+  await chat.endsWith(1, ENDED);
 });
 
 for (const signal of ["SIGKILL", "SIGINT"] as const) {
@@ -609,7 +612,9 @@ for (const signal of ["SIGKILL", "SIGINT"] as const) {
     client.types("alice\n");
     await client.stdout.shows(/Welcome, alice!/);
     server.kill(signal);
-    const complaint = isExplained ? /^$/ : /^The server is gone: .*Check .*\n$/;
+    const complaint = isExplained
+      ? /^$/
+      : /^The connection to the server has ended\. Check .*\n$/;
     const stdout = await endsWith(client, 1, complaint);
     const lastLine = stdout.trimEnd().split("\n").at(-1);
     assertEquals(lastLine === announcements.shutdown, isExplained, stdout);
@@ -681,6 +686,18 @@ testProgram(
 // ------------------------------------------------- the program behind the pipe
 
 testProgram(
+  "filter: a name with newlines after --name stays one line",
+  async () => {
+    using server = new FakeServer();
+    for (const end of ["hi", "x".repeat(5_000)]) {
+      await using _ = startClient(server.port, "", "--name", `bob\n${end}`);
+      const connection = await server.accept();
+      await connection.receives(`bob${end}`);
+    }
+  },
+);
+
+testProgram(
   "filter: if the next program in the pipe closes its input, the client exits with 0",
   async () => {
     await using server = new TestServer();
@@ -729,8 +746,8 @@ async function isGivenUp(chat: TestChat, when: string): Promise<void> {
  * server never answers, and whose timeout is twice as long. When the client has given
  * up that server, a timeout of the first conversation has passed as well.
  */
-async function timeoutsPass(): Promise<void> {
-  const chat = await TestChat.start({ answerTimeoutMs: 200 });
+async function timeoutsPass(answerTimeoutMs = 200): Promise<void> {
+  const chat = await TestChat.start({ answerTimeoutMs });
   chat.types("alice");
   await isGivenUp(chat, "that does not answer a name");
 }
@@ -782,6 +799,21 @@ Deno.test("filter: while the client waits for its own output, it does not give u
   assertLines(shown, [WELCOME, "bob: one", "bob: two"], "the user");
 });
 
+Deno.test("filter: if the output is slow to show the answer to a name, the client does not give up on the server", async () => {
+  const canShow = Promise.withResolvers<void>();
+  const output = { show: () => canShow.promise, showNotice: () => {} };
+  const chat = await TestChat.start({ ...TIMEOUTS, output });
+  chat.types("alice", "hi");
+  await chat.serverReceives("alice");
+  await chat.serverSends(WELCOME);
+  await timeoutsPass();
+  canShow.resolve();
+  await chat.serverReceives("hi");
+  chat.endsInput();
+  chat.server.closes();
+  await chat.endsWith(0);
+});
+
 Deno.test("filter: the client waits longer for the server to accept a message than to answer a name", async () => {
   const options = { answerTimeoutMs: 100, sendTimeoutMs: 60_000 };
   const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
@@ -790,6 +822,22 @@ Deno.test("filter: the client waits longer for the server to accept a message th
   chat.endsInput();
   await timeoutsPass();
   await chat.serverReceives(...lines);
+  await chat.leaves();
+  chat.server.closes();
+  await chat.endsWith(0);
+});
+
+Deno.test("filter: the client measures the silence anew for each message that it sends", async () => {
+  const options = { sendTimeoutMs: 500 };
+  const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
+  // Each line fills the buffer, so it waits until the server has read the one before.
+  const lines = Array.from({ length: 10 }, (_, n) => `${n}`.padEnd(99, "x"));
+  chat.types(...lines);
+  chat.endsInput();
+  for (const line of lines) {
+    await timeoutsPass(100);
+    await chat.serverReceives(line);
+  }
   await chat.leaves();
   chat.server.closes();
   await chat.endsWith(0);

@@ -336,7 +336,9 @@ testTerminal(
     await alice.hasCursorAt("You: half type".length);
     server.kill("SIGKILL");
     await alice.ends(1);
-    await alice.shows("You: half typed\nThe server is gone: it ended. Check");
+    await alice.shows(
+      "You: half typed\nThe connection to the server has ended. Check",
+    );
   },
 );
 

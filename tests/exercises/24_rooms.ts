@@ -13,7 +13,7 @@
  *
  * Only members who are in the sender's room when a message is sent receive it. It
  * looks as ever. Announcements are for all rooms: who is here, and where, is no
- * secret. Nobody has to create a room, and a room is gone when nobody is in it.
+ * secret. Nobody has to create a room, and a room ends when nobody is in it.
  *
  * The rules for the names of rooms are those of `checkName`. A room is known by its
  * `nameKey`, and shown like that: `Garden` is `garden`. If the name is refused, only

@@ -253,7 +253,7 @@ Deno.test("web: close ends a read and a write, whatever the browser does", async
   await turns();
   conn.close();
   assertLine(await reading, undefined, "The room");
-  assertEquals(await outcome, "fails", "A write to a browser that is gone");
+  assertEquals(await outcome, "fails", "A write to a browser that has left");
   const late = outcomeOf(conn.write(encoder.encode("Hello?\n")));
   assertEquals(await late, "fails", "A write after that");
 });

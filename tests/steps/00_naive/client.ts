@@ -8,7 +8,7 @@
 
 const encoder = new TextEncoder();
 
-/** Shows what the server sends. We hope that each read returns exactly one line. */
+/** Shows what the server sends. We hope that no read ends in the middle of a line. */
 async function receive(conn: Deno.TcpConn): Promise<void> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4_096);
@@ -18,13 +18,13 @@ async function receive(conn: Deno.TcpConn): Promise<void> {
     const line = decoder.decode(buffer.subarray(0, count)).trimEnd();
     console.log(line);
   }
-  console.log("The server is gone.");
+  console.log("The connection has ended.");
   Deno.exit(1);
 }
 
 /**
- * Sends what you type. We hope that each read returns one line. A terminal does that,
- * but a pipe or a file does not.
+ * Sends what you type. We hope that each read returns one line. From a terminal it does,
+ * but from a pipe or a file it may return several lines, or a part of one.
  */
 async function send(conn: Deno.TcpConn): Promise<void> {
   const decoder = new TextDecoder();
@@ -36,7 +36,7 @@ async function send(conn: Deno.TcpConn): Promise<void> {
     if (line === "quit") break;
     await conn.write(encoder.encode(line + "\n"));
   }
-  // We exit at once. We hope that the server has nothing more for us.
+  // The program exits at once. We hope that the server has nothing more to send.
   Deno.exit(0);
 }
 

@@ -4,9 +4,9 @@
  *     deno run --allow-net server.ts
  *     deno run --allow-net server.ts 8080
  *
- * It works while people type slowly, choose different names, and close their
- * connections normally. A comment with "We hope" marks the main places that depend on
- * this. There are more.
+ * It works while people type slowly, read promptly, choose different names, and close
+ * their connections normally. Comments with "We hope" mark the main places that depend
+ * on this. There are others.
  */
 
 /** The options of a server. */
@@ -24,10 +24,10 @@ const DEFAULT_OPTIONS: ServerOptions = {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** One connection. The name is empty until the person has typed one. */
+/** One connection. The name is empty until its first line has arrived. */
 type Client = { conn: Deno.TcpConn; name: string };
 
-/** The room knows who is here. */
+/** The room: it knows all connections, and passes on what people say. */
 class Room {
   readonly #clients = new Set<Client>();
 
@@ -36,8 +36,8 @@ class Room {
   /** Serves one connection, from accept to close. */
   async serve(conn: Deno.TcpConn): Promise<void> {
     const client = { conn, name: "" };
-    // The client receives messages before it has a name. We hope that people give a
-    // name soon.
+    // The client receives messages before it has a name, and the list of users shows an
+    // empty name. We hope that people give a name soon.
     this.#clients.add(client);
     await this.#greet(client);
     const buffer = new Uint8Array(4_096);
@@ -66,7 +66,7 @@ class Room {
     await this.#sendLine(client, `[SYSTEM] ${question}`);
   }
 
-  /** Names a client, tells the others, and welcomes it. We hope that the name is new. */
+  /** Names a client, tells the others, and welcomes it. We hope that the name is free. */
   async #join(client: Client, line: string): Promise<void> {
     const { hostname, port } = client.conn.remoteAddr;
     const name = line || `User_${port}`;
@@ -115,15 +115,15 @@ class Room {
 
 // -------------------------------------------------------- accepting connections
 
-/** Accepts connections until the listener is closed. Then waits until all have ended. */
+/** Accepts connections until the listener is closed. Then waits until all are closed. */
 async function acceptConnections(
   listener: Deno.TcpListener,
   room: Room,
 ): Promise<void> {
   const served: Promise<void>[] = [];
   for await (const conn of listener) {
-    // We hope that no connection breaks. If one does, its client stays in the room, and
-    // nobody learns of the error.
+    // We hope that no connection breaks. If one does, its client stays in the room. Then
+    // the next write to it fails, and ends `serve` for the sender instead.
     served.push(room.serve(conn).catch(() => {}));
   }
   await Promise.all(served);
@@ -132,8 +132,8 @@ async function acceptConnections(
 /**
  * Starts a chat on a listener.
  *
- * @returns a function after which nobody can connect any more. Its promise resolves
- * when all have left.
+ * @returns a function that closes the listener. Its promise resolves when all clients
+ * have left.
  */
 export function startServer(
   listener: Deno.TcpListener,
