@@ -97,7 +97,6 @@ const DEFAULT_TIMEOUTS = {
 const MESSAGE_TOO_LONG = `A message has at most ${
   MAX_MESSAGE_CHARS.toLocaleString("en")
 } characters: it was not sent.`;
-const SERVER_SILENT = "The server does not answer.";
 const CONNECTION_ENDED =
   "The connection to the server has ended. Check that the server is running.";
 
@@ -151,33 +150,28 @@ class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
   /** Each name gets a new promise. It resolves when the server has answered. */
   #nameAnswered = Promise.withResolvers<void>();
-  /** Only its first `resolve` or `reject` counts. */
-  readonly #ended = Promise.withResolvers<Ending>();
-  readonly #silence: SilenceDetector;
+  readonly #silence = new SilenceDetector();
 
   constructor(
     readonly conn: Deno.TcpConn,
     readonly options: Required<ChatOptions>,
-  ) {
-    this.#silence = new SilenceDetector(
-      options.answerTimeoutMs,
-      () => this.#endWith(1, SERVER_SILENT),
-    );
-  }
+  ) {}
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
-    this.#receive().catch(this.#ended.reject);
-    this.#send().catch(this.#ended.reject);
+    const receiving = this.#receive();
+    // When everything has been sent, the client still receives.
+    const sending = this.#send().then(() => receiving);
+    const tooSilent = this.#silence.waitForTimeout();
     try {
-      return await this.#ended.promise;
+      return await Promise.race([receiving, sending, tooSilent]);
     } finally {
       this.conn.close();
     }
   }
 
   /** The pipeline in. It ends when the server ends the connection. */
-  async #receive(): Promise<void> {
+  async #receive(): Promise<Ending> {
     const lines = readLines(this.conn);
     const safeLines = sanitizeLines(lines);
     const watchedLines = this.#silence.watch(safeLines);
@@ -187,23 +181,18 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    if (this.#state === "leaving") {
-      // Not handled: an RST, too, counts as an end, although messages may be lost.
-      this.#endWith(0);
-    } else if (EXPLANATIONS.includes(lastLine)) {
-      this.#endWith(1);
-    } else {
-      this.#endWith(1, CONNECTION_ENDED);
-    }
+    // Not handled: an RST, too, counts as an end, although messages may be lost.
+    if (this.#state === "leaving") return { status: 0 };
+    if (EXPLANATIONS.includes(lastLine)) return { status: 1 };
+    return { status: 1, message: CONNECTION_ENDED };
   }
 
   /** If a line from the server is the answer to a name, acts on it. */
   #handleAnswer(line: string): void {
-    const { output, sendTimeoutMs } = this.options;
+    const { output } = this.options;
     const refusal = parseRefusal(line);
     if (isWelcome(line)) {
       this.#state = "member";
-      this.#silence.maxSilenceMs = sendTimeoutMs;
       output.onJoin?.();
       this.#nameAnswered.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
@@ -216,12 +205,12 @@ class Conversation {
   async #send(): Promise<void> {
     try {
       for await (const line of this.options.input) {
-        this.#silence.startLimit();
+        this.#silence.startLimit(this.#maxSilenceMs);
         if (this.#state === "member") await this.#sendMessage(line);
         else await this.#sendName(line);
         this.#silence.endLimit(); // Now the client waits for the user.
       }
-      this.#silence.startLimit();
+      this.#silence.startLimit(this.#maxSilenceMs);
       await this.#halfClose();
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -252,8 +241,10 @@ class Conversation {
     await this.conn.closeWrite(); // It sends a FIN.
   }
 
-  #endWith(status: number, message?: string): void {
-    this.#ended.resolve({ status, message });
+  /** Milliseconds that the server may be silent while the client waits for it. */
+  get #maxSilenceMs(): number {
+    const { answerTimeoutMs, sendTimeoutMs } = this.options;
+    return this.#state === "member" ? sendTimeoutMs : answerTimeoutMs;
   }
 }
 
@@ -279,6 +270,7 @@ function isMessageTooLong(message: string): boolean {
 
 // ------------------------------------------------------------- a silent server
 
+const SERVER_SILENT = "The server does not answer.";
 const SILENCE_CHECK_INTERVAL_MS = 100;
 
 /**
@@ -291,11 +283,10 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
  * Not handled: while a user types nothing, a server that has vanished is not noticed.
  */
 class SilenceDetector {
-  #isLimited = false;
-  #isOutputBusy = false;
+  #maxSilenceMs = Infinity;
   #silenceMs = 0;
-
-  constructor(public maxSilenceMs: number, readonly onTimeout: () => void) {}
+  #isOutputBusy = false;
+  readonly #timeout = Promise.withResolvers<void>();
 
   /** Passes on the lines from the server. */
   async *watch(lines: AsyncIterable<string>): AsyncGenerator<string> {
@@ -313,19 +304,25 @@ class SilenceDetector {
   }
 
   /** From now on, the server has to answer, to accept a message, or to end. */
-  startLimit(): void {
-    this.#isLimited = true;
+  startLimit(maxSilenceMs: number): void {
+    this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
   }
 
   endLimit(): void {
-    this.#isLimited = false;
+    this.#maxSilenceMs = Infinity;
   }
 
   #check(): void {
-    if (!this.#isLimited || this.#isOutputBusy) return;
+    if (this.#isOutputBusy) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
-    if (this.#silenceMs >= this.maxSilenceMs) this.onTimeout();
+    if (this.#silenceMs >= this.#maxSilenceMs) this.#timeout.resolve();
+  }
+
+  /** Resolves when the server has been silent for too long. */
+  async waitForTimeout(): Promise<Ending> {
+    await this.#timeout.promise;
+    return { status: 1, message: SERVER_SILENT };
   }
 }
 

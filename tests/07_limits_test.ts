@@ -4,18 +4,18 @@
  * All clients share the server's memory and its one thread. A client that takes all of
  * the memory, or all of the time, stops the chat for everybody. This is called a denial
  * of service. It can be an attack or a mistake. So in this lesson, the server limits
- * five things: the cost of a check, the length of a line, the time without a name, the
- * number of clients, and the memory that a short line keeps. (Lines that wait for a slow
- * receiver have no limit before lesson 11.)
+ * five things: the cost of checking a name, the length of a line, the time without a
+ * name, the number of clients, and the memory that a short line keeps. (Lesson 11 limits
+ * how much waits for a slow receiver.)
  *
  * Other servers have such limits, too. A web server limits the size of a request's
  * header, and the time until the header is complete. Otherwise the attack "Slowloris"
- * succeeds: it opens many connections, sends each header very slowly, and so keeps all
- * connections in use. A mail server limits the length of a line, and a database server
- * limits the number of connections.
+ * succeeds: it opens many connections, sends a header on each of them very slowly, and so
+ * uses up all connections that the server allows. A mail server limits the length of a
+ * line, and a database server limits the number of connections.
  *
  * Some tests replace the clock, so they need not wait. Some use a network in memory
- * instead of TCP.
+ * instead of TCP: there, a test controls what arrives together.
  */
 
 import { assert } from "@std/assert";
@@ -65,15 +65,16 @@ Deno.test("limits: the server refuses a name that is far too long, and does not 
   await using server = new TestServer();
   using spy = new NormalizeSpy();
   const newcomer = await server.connect();
-  // NFKC sorts the combining marks after a character. If they are in this order, the
-  // time for it grows with the square of their number. U+FDFA becomes 18 characters.
+  // NFKC sorts the combining marks after a character. If two of them alternate, the time
+  // for sorting grows with the square of their number. NFKC also turns U+FDFA into 18
+  // characters.
   const marks = "a" + "\u0301\u0323".repeat(1_500);
   for (const typed of [marks, "\ufdfa".repeat(1_500), "a".repeat(3_000)]) {
     await newcomer.sends(typed);
     await newcomer.receives(NAME_TOO_LONG);
   }
   const complaint = `The server normalizes a name of ${spy.maxLength} ` +
-    "characters. With 60,000, it takes a second, and nobody else is served";
+    "characters. 60,000 take a second, and nobody else is served";
   assert(spy.maxLength <= CHEAP_LENGTH, complaint);
 });
 
@@ -86,7 +87,7 @@ Deno.test("limits: a name of 80 characters is accepted if NFKC combines them int
   await newcomer.receives(announcements.welcome(name, name));
 });
 
-Deno.test("limits: a few hundred spaces around a name do not make it too long", async () => {
+Deno.test("limits: 1,000 spaces around a name do not make it too long", async () => {
   await using server = new TestServer();
   const newcomer = await server.connect();
   await newcomer.sends(" ".repeat(500) + "alice" + " ".repeat(500));
@@ -95,7 +96,8 @@ Deno.test("limits: a few hundred spaces around a name do not make it too long", 
 
 // ------------------------------------------------------------------ long lines
 
-// V8, the JavaScript engine, offers `gc` only with this flag, and in a new context.
+// V8, the JavaScript engine, offers `gc` only in a context that was made after this flag
+// was set.
 v8.setFlagsFromString("--expose-gc");
 const collectGarbage: () => void = vm.runInNewContext("gc");
 
@@ -115,8 +117,9 @@ Deno.test("limits: a line without a newline does not fill the server's memory", 
   const before = measureHeap();
   const bytes = new Uint8Array(1_000_000).fill(0x78); // the letter x
   for (let n = 0; n < 8; n++) await alice.sendsRaw(bytes);
-  // Less than 4 MB of these 8 MB are still on the way to the server. So it has read more
-  // than 4 MB, and must not keep 1.5 MB of that. (Bytes on the way are not in this heap.)
+  // The network holds less than 4 MB, and `sendsRaw` waits while it is full. So the
+  // server has read more than 4 MB. It may keep less than 1.5 MB of that. (What the
+  // network holds does not count: byte arrays are not in this heap.)
   const grown = measureHeap() - before;
   const complaint = "The server keeps a line without an end: " +
     `after 4 MB of input, it uses ${formatMB(grown)} more memory`;
@@ -127,12 +130,12 @@ Deno.test("limits: a line without a newline does not fill the server's memory", 
   await bob.receives("alice: still here");
 });
 
-Deno.test("limits: a message is refused if its line is too long, even if few of its characters are visible", async () => {
+Deno.test("limits: a message is refused if its line is too long, even if few characters would be left of it", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   // The server ignores lines of spaces. They separate "still here" from the long line.
-  // Otherwise both could arrive in one chunk, and a server that throws away the whole
-  // chunk would lose it.
+  // Otherwise both could arrive in one chunk. A server that throws away the whole chunk
+  // has to fail in a later test, which looks for lost lines, but not in this one.
   const spaces = Array(20).fill(" ".repeat(1_000));
   await alice.sends("hello" + "\0".repeat(100_000), ...spaces);
   await alice.sends("still here");
@@ -141,7 +144,7 @@ Deno.test("limits: a message is refused if its line is too long, even if few of 
   await alice.receives(announcements.messageTooLong, "bob: after it");
 });
 
-/** Waits until the server has read all that a person sent in the network in memory. */
+/** Waits until the server has read all that a person has sent. In memory only. */
 async function waitUntilRead(person: Person): Promise<void> {
   while (person.bytesUnreadByServer > 0) await turn();
 }
@@ -149,20 +152,21 @@ async function waitUntilRead(person: Person): Promise<void> {
 Deno.test("limits: the server never broadcasts only the start of a long line", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  // The limit of your server may be one of these.
+  // We do not know your limit, so the test tries four likely ones.
   for (const limit of [4_096, 8_192, 16_384, 65_536]) {
     for (const length of [limit - 1, limit, limit + 1, limit + 2]) {
       const nulls = "\0".repeat(length - "hello\r".length);
       await alice.sendsRaw(`hello${nulls}\r`);
-      // The server reads this start before the rest arrives. Suppose that it throws the
-      // rest away. Then the `\r` stands just before the newline and is removed with it,
-      // the line is shorter by one, and the server may take it for a short line.
+      // The server reads this start before the rest arrives. A server that throws the
+      // rest away sees the `\r` just before the newline, and removes both. Then the line
+      // is shorter by one, and the server may take it for a whole line.
       await waitUntilRead(alice);
       await alice.sendsRaw("rest");
       await waitUntilRead(alice);
       await alice.sends(""); // the newline
       await waitUntilRead(alice);
       await alice.sends("next");
+      // If the line was refused, the next line is the first that bob receives.
       const [line] = await bob.receivesUntil("alice: next");
       const complaint = `Alice sent more than ${length} characters in one ` +
         `line, but bob receives only its start: "alice: hello"`;
@@ -205,7 +209,7 @@ Deno.test("limits: an HTTP request is refused, however long its first line is", 
 
 // ---------------------------------------------- a time limit for giving a name
 
-/** No other timer has this duration. So the clock below can recognize the timer. */
+/** No other timer has this duration. So the clock below recognizes the one for names. */
 const NAME_TIMEOUT_MS = 54_321;
 const realSetTimeout = globalThis.setTimeout;
 const realClearTimeout = globalThis.clearTimeout;
@@ -252,14 +256,14 @@ class TestClock {
   }
 }
 
-/** Fails unless the client is disconnected because its time to give a name is over. */
+/** Sends a name, and expects that the server ignores it and disconnects the client. */
 async function expectTooLate(client: Person): Promise<void> {
-  await client.sends("carol"); // The server must ignore this name: it comes too late.
+  await client.sends("carol"); // It comes too late.
   await client.receives(announcements.noNameInTime);
   await client.isDisconnected();
 }
 
-Deno.test("limits: the server disconnects a client that gives no name before the time limit", async () => {
+Deno.test("limits: a client that gives no name within the time limit is disconnected", async () => {
   using clock = new TestClock();
   await using server = new TestServer({ nameTimeoutMs: NAME_TIMEOUT_MS });
   const alice = await server.join("alice");
@@ -293,9 +297,9 @@ Deno.test("limits: a member that sends nothing for a long time is not disconnect
 
 // -------------------------------------------- a limit on the number of clients
 
-/** Fails unless the client is disconnected because the chat is full. */
+/** Sends a name, and expects that the server ignores it, because the chat is full. */
 async function expectRefused(client: Person): Promise<void> {
-  await client.sends("carol"); // The server must ignore this: it has not asked.
+  await client.sends("carol"); // The server has not asked for a name.
   await client.receives(announcements.chatFull);
   await client.isDisconnected();
 }
@@ -349,13 +353,13 @@ Deno.test("limits: a refused client takes up no place in the chat, even while it
 
 // ------------------------------------------------------ memory of short lines
 
-// Each short line arrives in the same chunk as a long line, which the server refuses: in
-// the network in memory, what is written together arrives together. All short lines stay
-// in memory, because `TestServer` keeps what its server prints.
+// Each short line is written together with a long line, so both arrive in one chunk. The
+// server refuses the long line. All short lines stay in memory, because `TestServer`
+// keeps what its server prints.
 
 /** The number of short lines that a test sends. */
 const SHORT_LINES = 100;
-/** The line that is refused. Because of the `€`, V8 needs 2 bytes per unit: 28 KB. */
+/** Too long, so it is refused. Because of the `€`, V8 needs 2 bytes per unit: 28 KB. */
 const REFUSED_LINE = "x".repeat(14_000) + "€\n";
 /** The short lines need less than this. 100 chunks of 28 KB would need 2.8 MB. */
 const MAX_KEPT_BYTES = 1_500_000;

@@ -9,13 +9,15 @@
  * head-of-line blocking: one write that waits delays every write that comes after it.
  *
  * Chat servers, message brokers such as RabbitMQ, and live-streaming servers all have to
- * decide what to do about a slow receiver: make the sender wait, drop data, disconnect
- * the receiver, or keep the data for it. This chat keeps the data in memory. Then no
- * sender waits, but the server's memory can grow without a limit. Lesson 11 adds a limit.
+ * decide what to do about a slow receiver: make the sender wait (back-pressure), drop
+ * data, disconnect the receiver, or keep the data for it. In this lesson, the chat keeps
+ * the data in memory. Then no sender waits, but the server's memory can grow without a
+ * limit. Lesson 11 adds a limit.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Most of these
  * tests use a network in memory instead of TCP. On the way to a client, this network
- * holds only one or two lines.
+ * holds only one or two lines. After that, the server's `write` waits. `receivesNow`
+ * fails if a line does not arrive while the sleeper still reads nothing.
  */
 
 import {
@@ -34,12 +36,12 @@ const FLOOD = messages(50);
 Deno.test("slow receivers: a member that reads nothing does not delay lines to the others", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
-  await server.joinSleeper("sleeper", alice, bob);
+  await server.joinSleeper("sleeper", alice, bob); // Alice and bob see it join.
   await alice.sends(...FLOOD);
   await bob.receivesNow(...saidBy("alice", FLOOD));
 });
 
-Deno.test("slow receivers: lines that wait for a slow receiver do not delay new lines to a member that joins later", async () => {
+Deno.test("slow receivers: while lines wait for a slow receiver, a member that joins receives new lines without delay", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   await server.joinSleeper("sleeper", alice);
@@ -54,7 +56,7 @@ Deno.test("slow receivers: lines that wait for a slow receiver do not delay new 
 Deno.test("slow receivers: a member that does not read the server's answers can still send to others", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
-  const alice = await server.joinSleeper("alice", bob); // Bob sees her join.
+  const alice = await server.joinSleeper("alice", bob);
   // One character too many: for each such line, the server answers with an error.
   const tooLong = "x".repeat(1_001);
   await alice.sends(...Array(100).fill(tooLong), "Shorter");
@@ -72,7 +74,7 @@ Deno.test("slow receivers: a member that begins to read late receives every line
   await Promise.all([sending, reading]);
 });
 
-Deno.test("slow receivers: fast and slow receivers all receive every line of a sender, in the order in which it was sent", async () => {
+Deno.test("slow receivers: fast and slow receivers all receive every line of a sender, in the order sent", async () => {
   await using server = new TestServer();
   const receivers = await server.joinAll("bob", "carol", "dave", "erin");
   const alice = await server.join("alice");
@@ -87,14 +89,14 @@ Deno.test("slow receivers: fast and slow receivers all receive every line of a s
       const turns = seen.length % 10 === 0 ? 2 * n : 0;
       for (let i = 0; i < turns; i++) await turn();
     }
-    // They have seen different members join, so only the messages are compared.
-    const broadcast = seen.filter((line) => !line.startsWith("[SYSTEM]"));
-    assertLines(broadcast, saidBy("alice", said), receiver.name);
+    // Each of them has seen other members join, so only the messages are compared.
+    const received = seen.filter((line) => !line.startsWith("[SYSTEM]"));
+    assertLines(received, saidBy("alice", said), receiver.name);
   }));
   await sending;
 });
 
-Deno.test("slow receivers: two members that flood each other with long lines both receive all of them", async () => {
+Deno.test("slow receivers: if two members flood each other with long lines, each of them receives every line", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const said = messages(400, 1_000, "😀"); // 400 lines of 1,000 emoji

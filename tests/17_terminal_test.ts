@@ -272,10 +272,9 @@ testTerminal(
   },
 );
 
-// C-c and C-d are tmux's names for Ctrl+C and Ctrl+D.
-for (const key of ["C-c", "C-d"]) {
+for (const letter of ["C", "D"]) {
   testTerminal(
-    `terminal: ${key} leaves, and lines that come afterwards are shown above Goodbye`,
+    `terminal: after Ctrl+${letter}, lines that still come in are shown above Goodbye`,
     async () => {
       using server = new FakeServer();
       await using alice = await Terminal.open(
@@ -285,7 +284,7 @@ for (const key of ["C-c", "C-d"]) {
       await connection.receives("alice");
       await connection.sends(WELCOME);
       await alice.endsWith("You:");
-      await alice.press(key);
+      await alice.press(`C-${letter.toLowerCase()}`); // as tmux calls the key
       // The client half-closes: it sends a FIN, and can still receive.
       assertLine(await connection.nextLineOrEnd(), undefined, "the server");
       await connection.sends("[SYSTEM] late");
@@ -298,14 +297,17 @@ for (const key of ["C-c", "C-d"]) {
   );
 }
 
-testTerminal("terminal: quit at the name prompt ends the client", async () => {
-  await using server = new TestServer();
-  await using alice = await Terminal.open(client(server.port));
-  await alice.endsWith("Name:");
-  await alice.type("quit\r");
-  await alice.ends(0);
-  await alice.shows("👋 Goodbye!");
-});
+testTerminal(
+  "terminal: quit at the prompt for a name ends the client",
+  async () => {
+    await using server = new TestServer();
+    await using alice = await Terminal.open(client(server.port));
+    await alice.endsWith("Name:");
+    await alice.type("quit\r");
+    await alice.ends(0);
+    await alice.shows("👋 Goodbye!");
+  },
+);
 
 for (const quit of ["quit", "/quit"]) {
   testTerminal(

@@ -24,10 +24,10 @@ const DEFAULT_OPTIONS: ServerOptions = {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** One connection. The name is empty until its first line has arrived. */
+/** One connection. The name is empty until the client's first line has arrived. */
 type Client = { conn: Deno.TcpConn; name: string };
 
-/** The room: it knows all connections, and passes on what people say. */
+/** The room: it knows all clients, and passes on what people say. */
 class Room {
   readonly #clients = new Set<Client>();
 
@@ -66,7 +66,7 @@ class Room {
     await this.#sendLine(client, `[SYSTEM] ${question}`);
   }
 
-  /** Names a client, tells the others, and welcomes it. We hope that the name is free. */
+  /** Gives a client its name, and tells everybody. We hope that the name is not taken. */
   async #join(client: Client, line: string): Promise<void> {
     const { hostname, port } = client.conn.remoteAddr;
     const name = line || `User_${port}`;
@@ -115,15 +115,15 @@ class Room {
 
 // -------------------------------------------------------- accepting connections
 
-/** Accepts connections until the listener is closed. Then waits until all are closed. */
+/** Accepts connections until the listener is closed. Then waits for each `serve`. */
 async function acceptConnections(
   listener: Deno.TcpListener,
   room: Room,
 ): Promise<void> {
   const served: Promise<void>[] = [];
   for await (const conn of listener) {
-    // We hope that no connection breaks. If one does, its client stays in the room. Then
-    // the next write to it fails, and ends `serve` for the sender instead.
+    // We hope that no connection breaks. If one does, its client stays in the room. The
+    // next write to it fails, and the error ends `serve` for the sender.
     served.push(room.serve(conn).catch(() => {}));
   }
   await Promise.all(served);
@@ -132,8 +132,8 @@ async function acceptConnections(
 /**
  * Starts a chat on a listener.
  *
- * @returns a function that closes the listener. Its promise resolves when all clients
- * have left.
+ * @returns a function that closes the listener. It returns a promise, which resolves
+ * when all clients have left.
  */
 export function startServer(
   listener: Deno.TcpListener,
