@@ -11,7 +11,7 @@
  *     in     socket → lines → safe lines → output    (`Conversation.#receive`)
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
- * At a terminal, both are a `Terminal`: it makes lines out of the keys that a person
+ * At a terminal, a `Terminal` provides both: it makes lines out of the keys that a person
  * presses, and shows each line that comes in above the line that is being typed.
  *
  * For a first reading: `Conversation` is the part that uses the network. The sections
@@ -160,7 +160,8 @@ class Conversation {
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
     const receiving = this.#receive();
-    // When everything has been sent, the client still receives.
+    // When everything has been sent, the client still receives. But if `#send` fails, the
+    // conversation fails at once.
     const sending = this.#send().then(() => receiving);
     const tooSilent = this.#silence.waitForTimeout();
     try {
@@ -210,7 +211,7 @@ class Conversation {
         else await this.#sendName(line);
         this.#silence.endLimit(); // Now the client waits for the user.
       }
-      this.#silence.startLimit(this.#maxSilenceMs);
+      this.#silence.startLimit(this.#maxSilenceMs); // before the state changes
       await this.#halfClose();
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -620,7 +621,7 @@ async function* readKeys(): AsyncGenerator<string> {
 /** The line that is being typed. readline edits and draws it. */
 class TypedLine {
   #isRemoved = false; // Then it is not drawn any more.
-  readonly #history: string[] = []; // what Arrow up brings back
+  readonly #history: string[] = []; // readline keeps here what Arrow up brings back.
   // readline does not read from stdin, but gets its keys from `handleKey`. This stream
   // is only what it listens to.
   readonly #keyStream = new PassThrough();

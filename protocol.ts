@@ -77,8 +77,8 @@ export function checkName(
 ): NameCheck {
   const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
   // NFKC can take a second for a long text, so a name that is far too long is refused
-  // before. NFKC joins at most four characters into one: 81 characters or more become
-  // 21 or more, and are still too long.
+  // first. NFKC joins at most four characters into one. So more than 4 × 20 characters
+  // become more than 20, which is still too long.
   const isMuchTooLong = mayHaveBeenCut(typed) ||
     isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
   if (isMuchTooLong) return { refusal: tooLong };
@@ -105,8 +105,8 @@ function defaultName(port: number, isTaken: (key: string) => boolean): string {
 
 /**
  * Returns the key of a name: two names are the same if their keys are equal. Case does
- * not count, and one conversion is not enough to ignore it: lower case alone keeps the
- * two forms ς and σ of one Greek letter apart, and upper case alone keeps ẞ and ß apart.
+ * not count. Lower case alone would keep ς and σ apart, two forms of one Greek letter,
+ * and upper case alone would keep ẞ and ß apart. So the name is converted three times.
  * Not handled: a few Greek letters with two combining marks.
  */
 export function nameKey(name: string): string {
@@ -349,9 +349,9 @@ async function* takeTurns(
 }
 
 /**
- * Every eighth wait in the queue is for a timer. If each turn of the event loop starts
- * the next one, as `nextTurn` does, Deno looks at its sockets only about once in 60
- * turns. After a timer, it looks at once.
+ * While `nextTurn` keeps the event loop busy, Deno looks at its sockets only about once in
+ * 60 turns. After a timer, it looks at once. So every eighth wait in the queue is for a
+ * timer.
  */
 const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();
@@ -366,11 +366,13 @@ function waitInQueue(): Promise<void> {
 }
 
 /**
- * Stage 3: bounds the memory that a line without a newline can take. If more than
- * {@linkcode CUT_LENGTH} units of a line have been passed on, the rest of it is
- * thrown away, up to its newline. TextLineStream may remove a `\r` from the end of what
- * is left. Then as many units as the limit may be left, so {@linkcode mayHaveBeenCut}
- * is true for that length, too.
+ * Stage 3: bounds the memory that a line without a newline can take. It counts how much
+ * of the line was passed on. When that is more than {@linkcode CUT_LENGTH}, it throws away
+ * the rest of the line, but not its newline. If the limit was 5, the parts "abc", "def",
+ * "ghi" and "j\nk" would become "abc", "def" and "\nk".
+ *
+ * So a cut line has at least one unit more than the limit. If its last unit is a `\r`,
+ * TextLineStream removes that one. {@linkcode mayHaveBeenCut} allows for this.
  */
 async function* cutLongLines(
   parts: AsyncIterable<string>,
