@@ -869,7 +869,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
   }
   const address = words.join(" ");
   const parts = ADDRESS.exec(address)?.groups;
-  const host = parts?.host ?? "";
+  const host = (parts?.host ?? "").replace(/[[\]]/g, ""); // without the brackets
   const port = parsePort(parts?.port ?? `${DEFAULT_PORT}`);
   // The system would take the host 9999 for the IPv4 address 0.0.39.15.
   if (/^\d+$/.test(host)) {
@@ -879,7 +879,7 @@ function parseAddress(words: string[]): { hostname: string; port: number } {
   if (host === "") throw wrongArgument(`Wrong host in "${address}"`);
   // Port 0 is only for listening.
   if (!port) throw wrongArgument(`Wrong port in "${address}"`);
-  return { hostname: host.replace(/[[\]]/g, ""), port };
+  return { hostname: host, port };
 }
 
 function connect(hostname: string, port: number): Promise<Deno.TcpConn> {

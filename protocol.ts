@@ -368,8 +368,8 @@ function waitInQueue(): Promise<void> {
 /**
  * Stage 3: bounds the memory that a line without a newline can take. It counts how much
  * of the line was passed on. When that is more than {@linkcode CUT_LENGTH}, it throws away
- * the rest of the line, but not its newline. If the limit was 5, the parts "abc", "def",
- * "ghi" and "j\nk" would become "abc", "def" and "\nk".
+ * the rest of the line, but not its newline. If the limit was 5, "abc", "def", "ghi" and
+ * "j\n" would become "abc", "def" and "\n".
  *
  * So a cut line has at least one unit more than the limit. If its last unit is a `\r`,
  * TextLineStream removes that one. {@linkcode mayHaveBeenCut} allows for this.

@@ -331,6 +331,7 @@ testProgram(
   "command line: a client that is given only a port tells the user to type host:port",
   async () => {
     await clientFails(2, ["10123"], "10123", "127.0.0.1:10123");
+    await clientFails(2, ["[10123]"], "10123", "127.0.0.1:10123");
   },
 );
 
