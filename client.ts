@@ -206,12 +206,9 @@ class Conversation {
   async #send(): Promise<void> {
     try {
       for await (const line of this.options.input) {
-        this.#silence.startLimit(this.#maxSilenceMs);
         if (this.#state === "member") await this.#sendMessage(line);
         else await this.#sendName(line);
-        this.#silence.endLimit(); // Now the client waits for the user.
       }
-      this.#silence.startLimit(this.#maxSilenceMs); // before the state changes
       await this.#halfClose();
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
@@ -222,30 +219,31 @@ class Conversation {
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
     this.#nameAnswered = Promise.withResolvers();
+    this.#silence.startLimit(this.options.answerTimeoutMs);
     // A name that may have been cut is not sanitized. Otherwise it could become short,
     // and the server would accept it.
     const name = mayHaveBeenCut(line) ? line : sanitize(line);
     await writeLine(this.conn, name);
     await this.#nameAnswered.promise;
+    this.#silence.endLimit();
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
+      this.#silence.startLimit(this.options.sendTimeoutMs);
       await writeLine(this.conn, sanitize(line));
+      this.#silence.endLimit();
     }
   }
 
   async #halfClose(): Promise<void> {
+    const { answerTimeoutMs, sendTimeoutMs } = this.options;
+    const isMember = this.#state === "member";
+    this.#silence.startLimit(isMember ? sendTimeoutMs : answerTimeoutMs);
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
-  }
-
-  /** Milliseconds that the server may be silent while the client waits for it. */
-  get #maxSilenceMs(): number {
-    const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    return this.#state === "member" ? sendTimeoutMs : answerTimeoutMs;
   }
 }
 
