@@ -160,12 +160,13 @@ class Conversation {
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
     const receiving = this.#receive();
-    // When everything has been sent, the client still receives. But if `#send` fails, the
-    // conversation fails at once.
-    const sending = this.#send().then(() => receiving);
-    const tooSilent = this.#silence.waitForTimeout();
+    const sending = this.#send();
     try {
-      return await Promise.race([receiving, sending, tooSilent]);
+      return await Promise.race([
+        receiving, // The server has ended the connection.
+        sending.then(() => receiving), // If `#send` succeeds, the client still receives.
+        this.#silence.waitForTimeout(), // The server does not answer.
+      ]);
     } finally {
       this.conn.close();
     }
@@ -182,7 +183,7 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // Not handled: an RST, too, counts as an end, although messages may be lost.
+    // Not handled: an RST or a full chat, too, counts as an end, although lines are lost.
     if (this.#state === "leaving") return { status: 0 };
     if (EXPLANATIONS.includes(lastLine)) return { status: 1 };
     return { status: 1, message: CONNECTION_ENDED };

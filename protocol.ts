@@ -366,10 +366,12 @@ function waitInQueue(): Promise<void> {
 }
 
 /**
- * Stage 3: bounds the memory that a line without a newline can take. It counts how much
- * of the line was passed on. When that is more than {@linkcode CUT_LENGTH}, it throws away
- * the rest of the line, but not its newline. If the limit was 5, "abc", "def", "ghi" and
- * "j\n" would become "abc", "def" and "\n".
+ * Stage 3: bounds the memory that a line without a newline can take. When more than
+ * {@linkcode CUT_LENGTH} units of a line have been passed on, the rest of the line is
+ * thrown away, up to its newline. If the limit was 5:
+ *
+ *     what arrives      "abc"    "def"    "ghi"    "j\n"
+ *     is passed on      "abc"    "def"             "\n"
  *
  * So a cut line has at least one unit more than the limit. If its last unit is a `\r`,
  * TextLineStream removes that one. {@linkcode mayHaveBeenCut} allows for this.
