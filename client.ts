@@ -88,11 +88,9 @@ export interface ChatOptions {
   sendTimeoutMs?: number;
 }
 
-const DEFAULT_TIMEOUTS = {
-  answerTimeoutMs: 5_000,
-  // This one is long, because a server makes a member wait for slow receivers.
-  sendTimeoutMs: 60_000,
-};
+const ANSWER_TIMEOUT_MS = 5_000;
+/** This timeout is long, because a server makes a member wait for slow receivers. */
+const SEND_TIMEOUT_MS = 60_000;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
   MAX_MESSAGE_CHARS.toLocaleString("en")
@@ -120,8 +118,9 @@ export function chat(
   options: ChatOptions,
 ): Promise<Ending> {
   const conversation = new Conversation(conn, {
-    ...DEFAULT_TIMEOUTS,
     ...options,
+    answerTimeoutMs: options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS,
+    sendTimeoutMs: options.sendTimeoutMs ?? SEND_TIMEOUT_MS,
   });
   return conversation.runPipelines();
 }

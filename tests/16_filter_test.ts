@@ -770,6 +770,20 @@ Deno.test("filter: the client gives up on a server that does not answer a name, 
   await isGivenUp(doesNotEnd, "that does not end the connection");
 });
 
+Deno.test("filter: a timeout that is undefined takes its default", async () => {
+  const realSetInterval = globalThis.setInterval;
+  const fast = (callback: () => void, ms = 0) =>
+    realSetInterval(callback, ms / 100); // so that 5 seconds take 50 ms
+  globalThis.setInterval = fast as typeof setInterval;
+  try {
+    const chat = await TestChat.start({ answerTimeoutMs: undefined });
+    chat.types("alice");
+    await isGivenUp(chat, "if the timeout is undefined");
+  } finally {
+    globalThis.setInterval = realSetInterval;
+  }
+});
+
 Deno.test("filter: while a member sends nothing, the client does not give up on a silent server", async () => {
   const chat = await TestChat.startAsMember(TIMEOUTS);
   await timeoutsPass();
