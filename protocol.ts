@@ -15,7 +15,7 @@
  */
 
 import { TextLineStream } from "@std/streams/text-line-stream";
-// `await nextTurn()` lets everything run that can continue now.
+// `await nextTurn()` waits until everything that can run now has run.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,
@@ -350,8 +350,8 @@ async function* takeTurns(
 
 /**
  * While `nextTurn` keeps the event loop busy, Deno looks at its sockets only about once in
- * 60 turns. After a timer, it looks at once. So every eighth wait in the queue is for a
- * timer.
+ * 60 turns. While the queue waits for a timer, Deno can look at them. So every eighth wait
+ * in the queue is for a timer.
  */
 const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();

@@ -46,7 +46,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-// `await nextTurn()` lets everything run that can continue now.
+// `await nextTurn()` waits until everything that can run now has run.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,
@@ -518,7 +518,7 @@ class Log {
     this.#scheduleFlush(); // Its send loop has to see `stopOffset`.
   }
 
-  /** Schedules one flush, for when all input of this turn has been handled. */
+  /** Schedules one flush, after all input of this turn has been handled. */
   async #scheduleFlush(): Promise<void> {
     if (this.#isFlushScheduled) return;
     this.#isFlushScheduled = true;
