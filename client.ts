@@ -7,8 +7,8 @@
  *
  * A conversation has two pipelines, one for each direction of the connection:
  *
- *     out    input → socket                          (`Conversation.#send`)
- *     in     socket → lines → safe lines → output    (`Conversation.#receive`)
+ *     send       input → socket                          (`Conversation.#send`)
+ *     receive    socket → lines → safe lines → output    (`Conversation.#receive`)
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, a `Terminal` provides both: it makes lines out of the keys that a person
@@ -98,7 +98,7 @@ const MESSAGE_TOO_LONG = `A message has at most ${
 const CONNECTION_ENDED =
   "The connection to the server has ended. Check that the server is running.";
 
-/** The server's last line is one of these if it says why it ends the connection. */
+/** With one of these lines, the server says why it ends the connection. */
 const EXPLANATIONS = [
   announcements.chatFull,
   announcements.noNameInTime,
@@ -132,7 +132,7 @@ export function chat(
  *        ↓       (a name was accepted)
  *     member     Each line is a message. The server answers only if one is refused.
  *        ↓       (the input ends)
- *     leaving    The client has sent all, and a FIN. The server ends the connection.
+ *     leaving    Everything is sent, and a FIN. The server ends the connection.
  *
  * If the input ends before a name was accepted, "leaving" follows "naming". A FIN tells
  * the other side that nothing more will be sent. When only one side has sent a FIN, the
@@ -171,7 +171,7 @@ class Conversation {
     }
   }
 
-  /** The pipeline in. It ends when the server ends the connection. */
+  /** The receive pipeline. It ends when the server ends the connection. */
   async #receive(): Promise<Ending> {
     const lines = readLines(this.conn);
     const safeLines = sanitizeLines(lines);
@@ -182,7 +182,7 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // Not handled: an RST or a full chat, too, counts as an end, although lines are lost.
+    // Not handled: after an RST or a full chat, lines are lost, but the status is 0.
     if (this.#state === "leaving") return { status: 0 };
     if (EXPLANATIONS.includes(lastLine)) return { status: 1 };
     return { status: 1, message: CONNECTION_ENDED };
@@ -202,7 +202,7 @@ class Conversation {
     }
   }
 
-  /** The pipeline out. Each line is sent before the next one is taken. */
+  /** The send pipeline. Each line is sent before the next one is taken. */
   async #send(): Promise<void> {
     try {
       for await (const line of this.options.input) {
@@ -302,7 +302,7 @@ class SilenceDetector {
     }
   }
 
-  /** From now on, the server has to answer, to accept a message, or to end. */
+  /** From now on, the server must answer, accept a message, or end the connection. */
   startLimit(maxSilenceMs: number): void {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
@@ -463,8 +463,8 @@ async function runAtTerminal(
 /**
  * A person at a terminal: the input and the output of a conversation.
  *
- *     out    keys → TypedLine → (Enter) → UnsentLines → Conversation
- *     in     Conversation → Screen
+ *     send       keys → TypedLine → (Enter) → UnsentLines → Conversation
+ *     receive    Conversation → Screen
  */
 class Terminal implements Output {
   #isMember = false;
@@ -618,10 +618,9 @@ async function* readKeys(): AsyncGenerator<string> {
 
 /** The line that is being typed. readline edits and draws it. */
 class TypedLine {
-  #isRemoved = false; // Then it is not drawn any more.
+  #isRemoved = false; // If it is true, the line is not drawn any more.
   readonly #history: string[] = []; // readline keeps here what Arrow up brings back.
-  // readline does not read from stdin, but gets its keys from `handleKey`. This stream
-  // is only what it listens to.
+  // readline listens to this stream, and not to stdin. `handleKey` puts the keys into it.
   readonly #keyStream = new PassThrough();
   readonly #readline = createInterface({
     input: this.#keyStream,
@@ -646,7 +645,7 @@ class TypedLine {
 
   handleKey(key: string): void {
     this.#setPrevRows(this.#cursorRow);
-    // readline measures the whole line after each key. So a paste is inserted at once.
+    // readline measures the whole line after each key. So a paste is inserted as a whole.
     if (key.length >= MIN_PASTE_LENGTH) this.insert(key);
     else this.#keyStream.emit("data", key);
   }
@@ -753,7 +752,7 @@ class Screen {
     this.typedLine.draw();
   }
 
-  /** From now on, there is no typed line. If it is half typed, it is printed. */
+  /** Removes the typed line for good. If it is not empty, it is printed. */
   removeTypedLine(): void {
     const halfTyped = this.typedLine.remove();
     if (halfTyped) this.print(halfTyped);
