@@ -132,7 +132,7 @@ export function chat(
  *        ↓       (a name was accepted)
  *     member     Each line is a message. The server answers only if one is refused.
  *        ↓       (the input ends)
- *     leaving    Everything is sent, and a FIN. The server ends the connection.
+ *     leaving    The client sends a FIN. Then the server ends the connection.
  *
  * If the input ends before a name was accepted, "leaving" follows "naming". A FIN tells
  * the other side that nothing more will be sent. When only one side has sent a FIN, the
@@ -249,7 +249,7 @@ class Conversation {
 
 /**
  * Writes a line. One `write` may accept only some of the bytes. When it resolves, the
- * operating system has accepted them, but the other side may not have them yet.
+ * operating system has accepted all of them, but the other side may not have them yet.
  */
 async function writeLine(
   target: { write(bytes: Uint8Array): Promise<number> },
@@ -328,7 +328,7 @@ class SilenceDetector {
 // ------------------------------------------------------------ escape sequences
 
 // A terminal obeys an escape sequence, and does not show it. There are three kinds.
-const ESC = "\\x1b"; // as it is written in a regular expression
+const ESC = "\\x1b"; // the character ESC, in a regular expression
 /** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 const STRING_START = `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])`;
@@ -511,7 +511,7 @@ class Terminal implements Output {
   }
 
   show(line: string): void {
-    // The user has answered this question already, with an option.
+    // The option `--name` has already answered this question.
     if (isNameQuestion(line) && this.name !== undefined) return;
     this.#screen.print(decorate(line));
   }
@@ -596,12 +596,12 @@ const MIN_PASTE_LENGTH = 16;
 const PASTE = `[^\\x00-\\x1f\\x7f]{${MIN_PASTE_LENGTH},}`;
 /** ESC, perhaps [ or O, parameters, and a last character. Example: ESC [ A (Arrow up) */
 const KEY_SEQUENCE = `${ESC}[\\[O]?[0-?]{0,8}[^]?`;
-/** Example: "hi" and Arrow up are three keys, namely h, i and ESC [ A */
+/** Example: "hi", then Arrow up, gives three keys: h, i and ESC [ A */
 const KEY_PATTERN = new RegExp(`${KEY_SEQUENCE}|${PASTE}|[^]`, "gu");
 /** The maximum number of bytes in one read from the keyboard. */
 const KEY_BUFFER_SIZE = 64 * 1024;
 
-/** Yields the keys that the user presses. A paste is one key. */
+/** Yields the keys that the user presses. A long run of pasted characters is one key. */
 async function* readKeys(): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(KEY_BUFFER_SIZE);
@@ -619,7 +619,7 @@ async function* readKeys(): AsyncGenerator<string> {
 /** The line that is being typed. readline edits and draws it. */
 class TypedLine {
   #isRemoved = false; // If it is true, the line is not drawn any more.
-  readonly #history: string[] = []; // readline keeps here what Arrow up brings back.
+  readonly #history: string[] = []; // Arrow up brings back these lines.
   // readline listens to this stream, and not to stdin. `handleKey` puts the keys into it.
   readonly #keyStream = new PassThrough();
   readonly #readline = createInterface({
@@ -713,7 +713,7 @@ class TypedLine {
  * was printed, the screen is drawn again, at most once per turn of the event loop:
  *
  *     1. The typed line is erased.
- *     2. What was printed is written in its place.
+ *     2. The new lines are written in its place.
  *     3. The typed line is drawn below that.
  *
  * Not handled: parts of an old prompt may remain after a resize while lines come in, if
@@ -782,7 +782,7 @@ const SENDER = /^[^ :]{1,40}(?=: )/;
 const NAME_COLORS = [31, 32, 34, 35, 36, 91, 92, 94, 95, 96];
 const YELLOW = 33;
 
-/** Decorates a line, so that a person sees at a glance who has sent it. */
+/** Decorates a line, so that a person sees at a glance who sent it. */
 export function decorate(line: string): string {
   const text = collapseWideGaps(line);
   const name = SENDER.exec(text)?.[0];
@@ -888,10 +888,10 @@ function connect(hostname: string, port: number): Promise<Deno.TcpConn> {
   return explainFailure(`Cannot connect to ${address}`, connecting, advice);
 }
 
-/** Resolves when a signal ends the program. The status is 128 plus its number. */
+/** Resolves when a signal asks the program to end. The status is 128 plus its number. */
 function waitForStopSignal(): Promise<Ending> {
   const { promise, resolve } = Promise.withResolvers<Ending>();
-  // Ctrl+C in a pipe. At a terminal in raw mode, it is a key: see `Terminal`.
+  // In a pipe, Ctrl+C sends SIGINT. In raw mode, it is only a key: see `TypedLine`.
   Deno.addSignalListener("SIGINT", () => resolve({ status: 130 }));
   Deno.addSignalListener("SIGHUP", () => resolve({ status: 129 }));
   if (Deno.build.os !== "windows") {

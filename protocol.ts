@@ -29,7 +29,7 @@ export const DEFAULT_HOST = "127.0.0.1";
 /** The TCP port that a server listens on, and a client connects to, by default. */
 export const DEFAULT_PORT = 9999;
 
-/** Returns the port from 0 to 65535 that a text names, otherwise `undefined`. */
+/** Parses a port from 0 to 65535. Returns `undefined` for any other text. */
 export function parsePort(text: string): number | undefined {
   if (!/^\d{1,5}$/.test(text)) return undefined;
   const port = Number(text);
@@ -64,7 +64,7 @@ export type NameCheck = { name: string } | { refusal: string };
  * Surrounding spaces are dropped. Then Unicode's normal form NFKC replaces characters
  * that are variants of others, for example the wide `ｂｏｂ` with `bob`. Characters of two
  * alphabets that look alike, such as the Latin `a` and the Cyrillic `а`, remain
- * different: to detect them would take a large table (Unicode's "confusables").
+ * different: to detect them would need a large table (Unicode's "confusables").
  *
  * @param typed the line that was received. If it is empty, the name is `User_PORT`.
  * @param port the client's TCP port.
@@ -115,7 +115,7 @@ export function nameKey(name: string): string {
 
 /**
  * Whether a line begins an HTTP request. Any web page can make the browser of its
- * visitor send one to this port. Without this check, its lines would appear in the
+ * visitor send one to this port. Without this check, its body would appear in the
  * room. If the line was cut, the HTTP version at its end may be missing.
  */
 export function isHttpRequest(line: string): boolean {
@@ -130,7 +130,7 @@ export function isHttpRequest(line: string): boolean {
 /** The maximum length of a message in characters (Unicode code points). */
 export const MAX_MESSAGE_CHARS = 1_000;
 
-/** Characters that a terminal obeys, or that hide who wrote what. */
+/** Characters that a terminal obeys, or that mislead whoever reads the text. */
 const UNSAFE = new RegExp(
   "[" + [
     "\\u0000-\\u001f\\u007f-\\u009f", // control characters: ESC, carriage return
@@ -162,7 +162,7 @@ function copyString(text: string): string {
   return (" " + text).slice(1);
 }
 
-/** Whether a text has more characters (Unicode code points) than allowed. */
+/** Whether a text has more than `max` characters (Unicode code points). */
 export function isLongerThan(text: string, max: number): boolean {
   // A code point has one or two UTF-16 code units, so most texts need no counting.
   if (text.length <= max) return false;
@@ -313,7 +313,7 @@ const CONNECTION_ERROR_CODES = [
 
 // --------------------------------------------------------- fairness and limits
 
-// This part can be skipped at first: it protects against those who send too much.
+// Skip this section at first: it protects against those who send too much.
 
 /** The maximum number of lines of one connection that are handled in one turn. */
 const MAX_LINES_PER_TURN = 1_024;
@@ -329,9 +329,9 @@ const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
  * Stage 2: fairness. One thread serves all connections, and a chunk of 64 KiB may
  * hold 65,536 lines. If they were handled in one go, all others would have to wait.
  * So a chunk is passed on in parts. After each part, the connection waits until
- * the event loop has served others. Connections that send large chunks also share
- * one queue, so that only one of them is served at a time. People who type send
- * little, and never queue.
+ * the event loop has served others. Connections that send large chunks wait in one
+ * queue instead, and one of them is served in each turn. People who type send
+ * little, and do not queue.
  *
  * The client needs this as well: it must look at the keyboard while lines come in.
  */
@@ -357,7 +357,7 @@ const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();
 let waitCount = 0;
 
-/** Waits in the queue. In each turn of the event loop, one connection leaves it. */
+/** Waits in the queue. In each turn of the event loop, at most one connection leaves it. */
 function waitInQueue(): Promise<void> {
   waitCount++;
   const isTimerDue = waitCount % WAITS_PER_TIMER === 0;

@@ -81,7 +81,7 @@ export interface ServerOptions {
    * receiver's connection is closed.
    */
   stallTimeoutMs: number;
-  /** Whether messages are left out of the console output. */
+  /** If it is true, messages are not printed. */
   quiet: boolean;
   /** Prints a line of the console output. */
   print: (line: string) => void;
@@ -343,7 +343,7 @@ class Client {
     readonly onSendError: (error: unknown) => void,
   ) {}
 
-  /** Replaces the timer of the client's state. */
+  /** Starts the client's timer. It replaces an earlier one. */
   setTimer(ms: number, onTimeout: () => void): void {
     this.clearTimer();
     this.#timer = setTimeout(onTimeout, ms);
@@ -452,8 +452,8 @@ class Subscription {
  *                             ↑                   ↑
  *                           start                end
  *
- * An entry is dropped when it has been sent to everybody. So a line is held once,
- * however many receivers still need it.
+ * A line is held once, however many receivers still need it. It is dropped when it has
+ * been sent to everybody.
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
@@ -504,7 +504,7 @@ class Log {
         }
       }
     } finally {
-      // From now on, nobody waits for this receiver.
+      // From now on, no entry is kept for this receiver.
       this.subscriptions.delete(subscription.client);
       this.#scheduleFlush();
     }
@@ -568,12 +568,12 @@ class Log {
   }
 
   /**
-   * An optimization, which can be skipped at first: most receivers need the same bytes,
+   * An optimization, which you can skip at first: most receivers need the same bytes,
    * so these are encoded only once. If Bob and Carol both need entry 7 next, they get
    * the same batch.
    */
   #getSharedBatch(receiver: Client, offset: number): Batch {
-    // If the batch was made earlier, it lacks the newest entries. The receiver gets those
+    // If the batch was made earlier, it may lack new entries. The receiver gets those
     // with its next batch.
     if (this.#sharedBatch?.offset !== offset) {
       this.#sharedBatch = this.#makeBatch(receiver, offset, this.end);
@@ -707,7 +707,7 @@ class FlowControl {
     }
   }
 
-  /** Closes the receivers that still need the oldest entry: it cannot be dropped yet. */
+  /** Closes the receivers that still need the oldest entry, so that it can be dropped. */
   #closeSlowest(): void {
     const { start } = this.#log;
     for (const { client, offset } of this.#log.subscriptions.values()) {
@@ -725,13 +725,13 @@ class FlowControl {
 
 /** The maximum number of connections that the kernel holds until they are accepted. */
 const BACKLOG = 4_096;
-/** The maximum number of connections that are accepted in a row. */
+/** The maximum number of calls of `accept` in one turn of the event loop. */
 const MAX_ACCEPTS_PER_TURN = 16;
 /** While this many connections are ending, no new one is accepted. */
 const MAX_LEAVING = 1_000;
 const ACCEPT_RETRY_MS = 100;
 const ACCEPT_WARNING_INTERVAL_MS = 60_000;
-/** Errors of a newcomer that left before it was accepted. The next one may be fine. */
+/** Codes of errors that concern only one newcomer: it left before it was accepted. */
 const NEWCOMER_ERRORS = [
   "ECONNABORTED",
   "ECONNRESET",
@@ -800,7 +800,7 @@ const MAX_UNPRINTED_LINES = 16 * 1024;
 class Printer {
   #text = ""; // the lines that wait to be printed
   #lineCount = 0; // in `#text`
-  #lostCount = 0; // lines that could not be printed, and were not reported
+  #lostCount = 0; // lines that were lost, and are not reported yet
   #printing?: Promise<void>;
   #time = "";
   #timeSecond = 0; // Formatting the time is slow, so it is done once per second.
