@@ -234,6 +234,8 @@ testProgram(
   async () => {
     await using server = await Server.start();
     const alice = await server.join("alice");
+    await server.join("sleeper"); // The server waits a second for its side to close.
+    await alice.receives(announcements.joined("sleeper"));
     server.kill("SIGINT");
     await alice.receives(announcements.shutdown); // The first signal was handled.
     server.kill("SIGINT"); // After Ctrl+C, `deno task` sends a second one.

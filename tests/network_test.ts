@@ -390,16 +390,22 @@ claim("closing with unread input sends a FIN and an RST", async (network) => {
 });
 
 claim("closing with unread input can lose the final bytes", async (network) => {
-  using pair = await Pair.connect(network);
-  await write(pair.server, "the client reads only a part of this");
-  await read(pair.client, 10); // Now it has arrived, on a busy kernel as well.
-  const flood = new Flood(pair.client);
-  await flood.untilItWaits(network);
-  pair.client.close();
-  await flood.ended;
-  const { size, end } = await readAll(pair.server);
-  assertEquals(end, "ConnectionReset");
-  assert(size < flood.size, `all ${size} bytes have arrived`);
+  for (let attempt = 1;; attempt++) {
+    using pair = await Pair.connect(network);
+    await write(pair.server, "the client reads only a part of this");
+    await read(pair.client, 10); // Now it has arrived, on a busy kernel as well.
+    const flood = new Flood(pair.client);
+    await flood.untilItWaits(network);
+    pair.client.close();
+    await flood.ended;
+    const { size, end } = await readAll(pair.server);
+    // A busy kernel may deliver the bytes late, and then the FIN arrives before the RST.
+    // The claim is only that bytes can be lost, so it may be tried again.
+    if (end === "FIN" && attempt < 20) continue;
+    assertEquals(end, "ConnectionReset");
+    assert(size < flood.size, `all ${size} bytes have arrived`);
+    return;
+  }
 });
 
 claim("closing ends a read and a write that wait", async (network) => {
