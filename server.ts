@@ -261,7 +261,9 @@ class Room {
     this.#removeMember(client);
     client.state = "closed";
     client.clearTimer();
-    client.conn.close(); // A pending read or write fails, and so both loops end.
+    // A pending read or write fails. A loop that waits for the log continues at the next
+    // flush. So both loops end.
+    client.conn.close();
     this.#clients.delete(client);
     this.#connectionClosed.notifyAll();
   }
@@ -276,7 +278,7 @@ class Room {
 
   /**
    * Closes a connection if its error is a bug. A broken connection needs nothing here:
-   * its input ends, too, and then `serve` disconnects it.
+   * its input ends, too, and then `serve` closes it.
    */
   #closeIfBug(client: Client, error: unknown): void {
     if (isConnectionError(error)) return;
@@ -354,7 +356,10 @@ class Client {
     this.#timer = undefined;
   }
 
-  /** Sends a line. Resolves when it has been sent, or cannot be. */
+  /**
+   * Sends a line. Resolves when it has been sent, or cannot be. Most callers do not wait
+   * for that, because the queue keeps the order.
+   */
   sendLine(line: string): Promise<void> {
     return this.#enqueueSend(() => this.#write(encoder.encode(line + "\n")));
   }
@@ -395,7 +400,7 @@ class Client {
 
 /**
  * A condition variable: functions wait here until something may have changed. Then
- * each of them has to check whether that is what it waits for.
+ * each of them has to check again whether it can go on.
  */
 class Condition {
   #next = Promise.withResolvers<void>();
@@ -421,7 +426,7 @@ const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
  * A line for all members but its sender, if it has one. An answer is only for one
- * member: for example, its message was too long.
+ * member, for example if its message was too long. It counts as sent by that member.
  */
 type Entry = { line: string; sender?: Client; onlyFor?: Client };
 
@@ -498,7 +503,7 @@ class Log {
           await this.changed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
-          yield bytes; // If the write fails, `finally` comes next.
+          yield bytes; // If the write fails, the send loop ends, and `finally` runs.
           subscription.offset = nextOffset;
           this.#scheduleFlush();
         }
@@ -528,9 +533,9 @@ class Log {
   }
 
   /**
-   * Drops the entries that have been sent to everybody. Then everything that was appended
-   * in this turn leaves together: the send loops that wait for entries continue, and so
-   * do the senders that wait for receivers.
+   * Drops the entries that have been sent to everybody. Then the send loops that wait for
+   * entries continue, so everything appended since the last flush leaves together. The
+   * senders that wait for receivers continue, too.
    */
   #flush(): void {
     let newStart = this.end;
@@ -625,7 +630,7 @@ const STALL_CHECK_INTERVAL_MS = 100;
  *     4. Otherwise Carol is stalled. After 5 seconds, her connection is closed, and
  *        Alice continues, too.
  *
- * Steps 1 to 3 are called back-pressure. Members that say little do not wait.
+ * Steps 1 to 3 are called back-pressure. Members that say little usually do not wait.
  */
 class FlowControl {
   readonly #log: Log;
