@@ -17,8 +17,7 @@
  * For a first reading: `Conversation` is the part that uses the network. The sections
  * about a silent server, escape sequences and the terminal can wait.
  *
- * Only `main` exits. `run`, `chat`, `runInPipe` and `runAtTerminal` return how they have
- * ended, or throw an error.
+ * Only `main` exits. All others return how they have ended, or throw an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -72,9 +71,9 @@ export interface Output {
 /** The options of a conversation. */
 export interface ChatOptions {
   /**
-   * What the user types, line by line. Each line is a name, until one is accepted. After
-   * a name, the next line is taken when the server has answered. After a message, it is
-   * taken when the message has been sent. When there are no more lines, the user leaves.
+   * The lines that the user types: names until one is accepted, and then messages. The
+   * next line is taken when the last one has been sent, and answered if it was a name.
+   * The end of the input means that the user leaves.
    */
   input: AsyncIterable<string>;
   /** Where the lines from the server are shown. */
@@ -163,7 +162,7 @@ class Conversation {
     try {
       return await Promise.race([
         receiving, // The server has ended the connection.
-        sending.then(() => receiving), // If `#send` succeeds, the client still receives.
+        sending.then(() => receiving), // `#send` has failed. If not, receive to the end.
         this.#silence.waitForTimeout(), // The server does not answer.
       ]);
     } finally {
@@ -220,8 +219,8 @@ class Conversation {
   async #sendName(line: string): Promise<void> {
     this.#nameAnswered = Promise.withResolvers();
     this.#silence.startLimit(this.options.answerTimeoutMs);
-    // A name that may have been cut is not sanitized. Otherwise it could become short,
-    // and the server would accept it.
+    // A name that may have been cut is sent as it is, and the server refuses it. If it was
+    // sanitized, it could become short enough to be accepted.
     const name = mayHaveBeenCut(line) ? line : sanitize(line);
     await writeLine(this.conn, name);
     await this.#nameAnswered.promise;
@@ -327,16 +326,19 @@ class SilenceDetector {
 
 // ------------------------------------------------------------ escape sequences
 
-// A terminal obeys an escape sequence, and does not show it. There are three kinds.
+// A terminal obeys an escape sequence, and does not show it. There are three kinds:
+//
+//     control sequence    ESC [ 3 1 m                a color, a move of the cursor, ...
+//     control string      ESC ] 0 ; t i t l e BEL    the title of the window, ...
+//     short sequence      ESC c                      all others
+//
+// A control string may also end with ESC \, which is matched as a short sequence.
 const ESC = "\\x1b"; // the character ESC, in a regular expression
-/** Colors, movements of the cursor and more. Example: ESC [ 3 1 m */
 const CONTROL_SEQUENCE = `(?:${ESC}\\[|\\x9b)[0-?]*[ -/]*[@-~]`;
 const STRING_START = `(?:${ESC}[P\\]X^_]|[\\x90\\x98\\x9d-\\x9f])`;
 const STRING_TEXT = `[^\\x07\\x9c${ESC}]*`;
 const STRING_END = "[\\x07\\x9c]?";
-/** The title of the window and more. Example: ESC ] 0 ; t i t l e BEL */
 const CONTROL_STRING = STRING_START + STRING_TEXT + STRING_END;
-/** All others. Example: ESC c. Also ESC \, which may end a control string. */
 const SHORT_SEQUENCE = `${ESC}[ -/]*[0-~]`;
 const ESCAPE_SEQUENCES = new RegExp(
   [CONTROL_SEQUENCE, CONTROL_STRING, SHORT_SEQUENCE].join("|"),
@@ -399,8 +401,8 @@ async function runInPipe(conn: Deno.TcpConn, name?: string): Promise<Ending> {
       waitForStopSignal(),
     ]);
   } catch (error) {
-    // If the next program in the pipe ends, as `head` does, that is a normal end.
-    // (`explainFailure` keeps the original error as the cause.)
+    // If the next program in the pipe ends, as `head` does, this is a normal end. The
+    // original error is the cause of the one that `explainFailure` has thrown.
     const { cause } = error as Error;
     if (cause instanceof Deno.errors.BrokenPipe) return { status: 0 };
     throw error;
