@@ -17,7 +17,7 @@
  * For a first reading: `Conversation` is the part that uses the network. The sections
  * about a silent server, escape sequences and the terminal can wait.
  *
- * Only `main` exits. All others return how they have ended, or throw an error.
+ * Only `main` exits. All other functions return how they have ended, or throw an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -72,7 +72,7 @@ export interface Output {
 export interface ChatOptions {
   /**
    * The lines that the user types: names until one is accepted, and then messages. The
-   * next line is taken when the last one has been sent, and answered if it was a name.
+   * next line is taken when the one before has been sent, and answered if it is a name.
    * The end of the input means that the user leaves.
    */
   input: AsyncIterable<string>;
@@ -181,7 +181,7 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // Not handled: after an RST or a full chat, lines are lost, but the status is 0.
+    // Not handled: after an RST, lines may be lost, but the status is 0.
     if (this.#state === "leaving") return { status: 0 };
     if (EXPLANATIONS.includes(lastLine)) return { status: 1 };
     return { status: 1, message: CONNECTION_ENDED };
@@ -247,7 +247,7 @@ class Conversation {
 }
 
 /**
- * Writes a line. One `write` may accept only some of the bytes. When it resolves, the
+ * Writes a line. One `write` may accept only some of the bytes. When this resolves, the
  * operating system has accepted all of them, but the other side may not have them yet.
  */
 async function writeLine(
@@ -807,7 +807,7 @@ const SPACE = "[\\s\\u00ad\\u115f\\u1160\\u2800\\u3164\\uffa0]";
 /** Characters without a width, such as joiners and combining marks, but no SPACE. */
 const WIDTHLESS =
   `[[\\p{Default_Ignorable_Code_Point}\\p{Cf}\\p{Mn}\\p{Me}]--${SPACE}]`;
-/** At least five spaces, perhaps with widthless characters between and after them. */
+/** At least five spaces, with widthless characters between and joiners after them. */
 const WIDE_GAPS = new RegExp(
   `${SPACE}(?:${WIDTHLESS}*${SPACE}){4,}\\p{Default_Ignorable_Code_Point}*`,
   "gv",
