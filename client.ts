@@ -218,29 +218,29 @@ class Conversation {
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
     this.#nameAnswered = Promise.withResolvers();
-    this.#silence.startLimit(this.options.answerTimeoutMs);
+    this.#silence.setMaxSilence(this.options.answerTimeoutMs);
     // A name that may have been cut is sent as it is, and the server refuses it. If it was
     // sanitized, it could become short enough to be accepted.
     const name = mayHaveBeenCut(line) ? line : sanitize(line);
     await writeLine(this.conn, name);
     await this.#nameAnswered.promise;
-    this.#silence.endLimit();
+    this.#silence.removeMaxSilence();
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
-      this.#silence.startLimit(this.options.sendTimeoutMs);
+      this.#silence.setMaxSilence(this.options.sendTimeoutMs);
       await writeLine(this.conn, sanitize(line));
-      this.#silence.endLimit();
+      this.#silence.removeMaxSilence();
     }
   }
 
   async #halfClose(): Promise<void> {
     const { answerTimeoutMs, sendTimeoutMs } = this.options;
     const isMember = this.#state === "member";
-    this.#silence.startLimit(isMember ? sendTimeoutMs : answerTimeoutMs);
+    this.#silence.setMaxSilence(isMember ? sendTimeoutMs : answerTimeoutMs);
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
   }
@@ -302,12 +302,12 @@ class SilenceDetector {
   }
 
   /** From now on, the server must answer, accept a message, or end the connection. */
-  startLimit(maxSilenceMs: number): void {
+  setMaxSilence(maxSilenceMs: number): void {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
   }
 
-  endLimit(): void {
+  removeMaxSilence(): void {
     this.#maxSilenceMs = Infinity;
   }
 
