@@ -2,12 +2,12 @@
  * Lesson 1: framing.
  *
  * TCP carries a stream of bytes. Unless the connection breaks, all of them arrive, in
- * order. But TCP does not keep the borders between writes: the bytes of one read,
+ * order. But TCP does not keep the boundaries between writes: the bytes of one read,
  * called a chunk here, may be a part of one write, or come from several writes. So a
- * protocol needs framing: a rule that says where a message ends. One usual way is a
+ * protocol needs framing: a rule that says where a message ends. One common way is a
  * delimiter: this chat ends each message with a newline (LF), SMTP and IRC end a line
- * with CR LF. The other way is a length before each message, as in HTTP/2, TLS, and
- * the protocols of PostgreSQL and MySQL.
+ * with CR LF. Another way is a length before each message, as in HTTP/2, TLS, and the
+ * protocols of PostgreSQL and MySQL.
  *
  * Characters have the same problem: UTF-8 encodes every character outside ASCII in
  * two to four bytes, and these bytes may arrive in different chunks.

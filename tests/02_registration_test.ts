@@ -1,15 +1,16 @@
 /**
  * Lesson 2: registration.
  *
- * The same line can mean different things: here a client's first line is a name, and
- * a later line is a message. So a server remembers a state for each client. Until it
- * knows who a client is, it accepts only what belongs to that question. An SMTP client
- * has to send HELO or EHLO before MAIL, an IRC client NICK and USER before JOIN. The
- * states, and the inputs that lead from one to another, are a state machine. Draw it
+ * The same line can mean different things: here a client's first line is a name, and a
+ * later line is a message. So a server remembers a state for each client. Until it
+ * knows who a client is, it accepts only what identifies the client. An SMTP client has
+ * to send HELO or EHLO before MAIL, an IRC client NICK and USER before JOIN. The
+ * states, and the inputs that lead from one to another, form a state machine. Draw it
  * before you write the server.
  *
  * A name is an identity here: people believe that a line from alice was written by
- * Alice. So one name belongs to one member, and no name may look like the server's own.
+ * Alice. So each name belongs to one member, and no name may look like the server's
+ * own.
  */
 
 import { fail } from "@std/assert";

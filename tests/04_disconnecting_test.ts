@@ -2,19 +2,20 @@
  * Lesson 4: disconnecting.
  *
  * A TCP connection is two streams, one in each direction, and each can end while the
- * other goes on. A FIN says "I send no more". That is a half-close. An RST says "this
- * connection is broken". If a program closes a socket, or crashes, before it has read
- * all input, its kernel sends an RST. If a cable is cut, nothing arrives at all.
+ * other goes on. A FIN says "I will send no more". That is a half-close. An RST says
+ * "this connection is broken". If a program closes a socket, or crashes, before it has
+ * read all input, its kernel sends an RST. If a cable is cut, nothing arrives at all.
  *
  * So a server notices an end in one of three ways: the input ends, a read or a write
- * fails, or nothing arrives any more. Only a timer or TCP keep-alive can notice the last
- * one. If each case is handled in its own place, one is easily
- * forgotten: members who left are still listed, and sockets stay open until there are
- * none left. The usual answer, in HTTP servers as in databases, is one function that ends
- * a connection. It may be called twice, because a read and a write can fail together.
+ * fails, or nothing arrives any more. Only a timer or TCP keep-alive can notice the
+ * last one. If each case is handled in its own place, one is easily forgotten: members
+ * who left are still listed, and sockets stay open until there are no file descriptors
+ * left. The usual answer, in HTTP servers as in databases, is one function that ends a
+ * connection. A second call must do no harm, because a read and a write can fail
+ * together.
  *
- * An error of the network is normal, and ends the connection silently. Any other error is
- * a bug, and is reported.
+ * A network error is normal, and ends the connection silently. Any other error is a
+ * bug, and is reported.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Some of these
  * tests use a network in memory, with `inMemory: true`. There, the buffer of a sleeper is

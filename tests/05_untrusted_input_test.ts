@@ -9,8 +9,8 @@
  *
  * To sanitize a text is to remove or replace what is dangerous in it. Web applications
  * escape `<`, and careful programs escape newlines before they write to a log. This
- * server sanitizes each message in one place, where it comes in. It removes only what
- * it must: people write in all scripts, and one emoji may be several characters.
+ * server sanitizes each incoming message in one place. It removes only what it must:
+ * people write in all scripts, and some emoji need invisible characters.
  */
 
 import { assertEquals } from "@std/assert";

@@ -2,15 +2,15 @@
  * Lesson 6: Unicode in names.
  *
  * A name says who wrote a message. So people must be able to see it, and two spellings
- * of one name must be the same name for the program. Otherwise a newcomer can take the
- * name of a member. With ASCII this is simple. Unicode has the letters of nearly all
- * scripts, and several ways to write some of them: é is one character, or e and an
- * accent. Some of its characters are invisible. Its rules for case have surprises: the
- * German ß has two forms in upper case, ẞ and SS.
+ * of one name must count as the same name. Otherwise a newcomer can take the name of a
+ * member. With ASCII this is simple. Unicode has the letters of nearly all scripts, and
+ * several ways to write some of them: é is one character, or e and an accent. Some of
+ * its characters are invisible. Its case rules can be surprising: the German ß has two
+ * forms in upper case, ẞ and SS.
  *
- * Programs for accounts and domain names have the same problem. They use the same tools.
- * The properties of a character say, for example, whether it is a letter. Normalization
- * (NFC, NFKC) chooses one of several spellings. Case folding makes texts equal that
+ * User accounts and domain names have the same problem. Three tools help. The
+ * properties of a character say, for example, whether it is a letter. Normalization
+ * (NFC, NFKC) chooses one of several spellings. Case folding makes texts match that
  * differ only in case. RFC 8265 has rules for user names, and IDNA for domain names.
  */
 
@@ -73,7 +73,7 @@ Deno.test("unicode names: a name may be in any script", async () => {
   }
 });
 
-Deno.test("unicode names: 20 characters of any script are a name, and 21 are too long", async () => {
+Deno.test("unicode names: a name may have 20 characters of any script, but not 21", async () => {
   await using server = new TestServer();
   const rare = "\u{20000}"; // a Chinese character that takes two UTF-16 code units
   for (const char of ["я", "字", rare]) {
@@ -105,7 +105,7 @@ Deno.test("unicode names: if a character can be written in several ways, the ser
   await becomes(await server.connect(), "\ufb01nn", "finn");
 });
 
-Deno.test("unicode names: a taken or reserved name is refused, even if it is typed with other characters", async () => {
+Deno.test("unicode names: a taken or reserved name is refused in all its spellings", async () => {
   await using server = new TestServer();
   await server.joinAll("alice", "Zoë");
   const newcomer = await server.connect();

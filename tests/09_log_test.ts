@@ -1,7 +1,7 @@
 /**
  * Lesson 9: one log for all.
  *
- * A server that does not wait for slow receivers has to keep their lines. With one
+ * A server that does not wait for slow receivers must keep lines for them. With one
  * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues:
  * that costs memory and time.
  *
@@ -15,7 +15,7 @@
  * log, a log of its changes, to its replicas. Each replica has its own offset in it.
  *
  * Some of these tests measure the memory that the server needs. Most use the network in
- * memory of lesson 8, where the buffer of a sleeper is small.
+ * memory of lesson 8, where a receiver's buffer is small.
  */
 
 import { assert } from "@std/assert";

@@ -12,8 +12,8 @@
  * the peer has acknowledged earlier data. A database can write several transactions to
  * the disk together ("group commit").
  *
- * A real socket hides how often the server writes. The network in memory counts it. A
- * sleeper is a member that reads nothing until the test makes it read.
+ * A real socket hides how often the server writes. The network in memory counts writes.
+ * A sleeper is a member that reads nothing until the test makes it read.
  */
 
 import { assert, fail } from "@std/assert";

@@ -10,8 +10,9 @@
  * Pipes do the same: in `yes | less`, the pipe is soon full, and `yes` waits. Node's
  * streams have back-pressure, too. In TCP, HTTP/2 and QUIC, a receiver says how much it
  * can accept: this is flow control. But a receiver must not make senders wait forever.
- * So the server disconnects a stalled receiver: one that accepts nothing while a sender
- * waits. Redis, for example, can disconnect clients whose output buffer is too large.
+ * So the server disconnects a stalled receiver: one that accepts nothing for too long
+ * while a sender waits. Redis, for example, can disconnect clients whose output buffer
+ * is too large.
  *
  * A sleeper is a member that reads nothing until the test makes it read. In memory, its
  * buffer is small.
@@ -108,7 +109,7 @@ Deno.test("backpressure: while one sender waits, newcomers can join and other me
 });
 
 Deno.test(
-  "backpressure: a sender does not have to wait until later lines of others are delivered",
+  "backpressure: a sender does not wait for lines that others sent after its own",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const [alice, bob, carol] = await server.joinAll("alice", "bob", "carol");
@@ -194,7 +195,7 @@ Deno.test(
 // ------------------------------------------------------- a receiver is stalled
 
 Deno.test(
-  "backpressure: a receiver that accepts nothing while a sender waits is disconnected",
+  "backpressure: a receiver that accepts nothing for too long while a sender waits is disconnected",
   async () => {
     await using server = new TestServer({
       inMemory: true,

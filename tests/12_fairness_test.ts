@@ -4,10 +4,11 @@
  * A program with one thread does one thing at a time, so no connection may use the thread
  * for long.
  *
- * `await` alone is not enough. If the awaited promise is resolved already, the function
- * continues in the same turn of the event loop, before the event loop looks at timers and
- * sockets. So a client that sends without a pause can make all others wait. A server has
- * to stop by itself after a bounded amount of work, and let the others continue.
+ * `await` alone does not ensure this. If the promise is already resolved, the function
+ * continues in the same turn of the event loop, before the event loop looks at timers
+ * and sockets. So a client that sends without a pause can make all others wait. A
+ * server has to stop by itself after a bounded amount of work, and let the others
+ * continue.
  *
  * Operating systems share time in the same way. They give each program a slice of time,
  * and interrupt it at the end of its slice. Programs with an event loop have to yield by
@@ -85,7 +86,7 @@ async function joinFlooders(server: TestServer): Promise<Person[]> {
 }
 
 Deno.test(
-  "fairness: of all clients that flood, one is served in each turn of the event loop",
+  "fairness: each turn of the event loop serves only one of the clients that flood",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);
@@ -125,7 +126,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: of all clients that send endless lines, few are served in each turn of the event loop",
+  "fairness: each turn of the event loop serves only a few of the clients that send endless lines",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);

@@ -3,11 +3,11 @@
  *
  * The kernel completes a connection before the server knows of it, and puts it into a
  * queue. `accept` takes the next connection from this queue. On some systems, it fails
- * if that client is already gone. It also fails if the server has too many files open:
+ * if that client has already left. It also fails if the server has too many files open:
  * each connection needs a file descriptor, and their number is limited.
  *
- * A server that ends then disconnects all members. If it calls `accept` again at once,
- * that fails again: it keeps a processor busy for nothing. So a server has to pause:
+ * If the server then exits, it drops all members. If it calls `accept` again at once,
+ * the call fails again: this loop keeps a processor busy. So a server has to pause:
  * nginx for half a second by default, Go's `net/http` for at most one second.
  *
  * Most of these tests use the network in memory, where a test can make `accept` fail.
@@ -254,7 +254,7 @@ function watchConnections(server: TestServer): { open: number; max: number } {
 }
 
 Deno.test(
-  "accepting: the number of refused connections that are still open is bounded",
+  "accepting: the server limits how many refused connections stay open",
   async () => {
     await using server = new TestServer({ inMemory: true, maxClients: 1 });
     const count = watchConnections(server);

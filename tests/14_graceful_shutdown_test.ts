@@ -3,16 +3,16 @@
  *
  * If a server is killed, the kernel closes its connections. The members cannot know
  * whether the server was stopped or has crashed, and data on the way to them may be
- * lost. So a server that has to stop first stops accepting connections. Then it sends
- * what is left, a last line and a FIN, and waits until the clients have closed their
+ * lost. So before it ends, a server stops accepting connections. Then it sends its
+ * queued lines, a last line and a FIN, and waits until the clients have closed their
  * connections, too. It does not wait for long: a laptop that is asleep never answers.
  *
  * The request to stop comes as a signal: SIGINT from Ctrl+C, SIGHUP from a terminal
  * that was closed, SIGTERM from systemd, Docker or Kubernetes. If the program has not
- * ended after 90, 10 or 30 seconds, these three send SIGKILL by default. No program can
- * catch that signal.
+ * exited in time, they send SIGKILL, by default after 90, 10 and 30 seconds. No program
+ * can catch that signal.
  *
- * The tests of signals use `Server`, which runs the server as a program of its own. The
+ * The tests of signals use `Server`, which runs the server as a separate process. The
  * others use `TestServer`, which runs it in the process of the test.
  */
 
@@ -116,7 +116,7 @@ function watchCloses(server: TestServer): { closes: number } {
 }
 
 Deno.test(
-  "graceful shutdown: all members receive the last line before the server closes a connection",
+  "graceful shutdown: all members receive the last line before the server closes any connection",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const count = watchCloses(server);
@@ -137,7 +137,7 @@ Deno.test(
 );
 
 Deno.test(
-  "graceful shutdown: the server no longer makes a sender wait for a stalled receiver",
+  "graceful shutdown: during the shutdown, no sender waits for a stalled receiver",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const count = watchCloses(server);

@@ -3,12 +3,12 @@
  *
  * A person or a script that starts a program sees its arguments, what it writes to
  * stdout and stderr, and its exit status: a number that says how it ended. 0 means
- * success. Many programs use 2 if they were called in a wrong way, and 1 if something
- * else failed. One line on stderr then says what failed, why, and what to do. A stack
- * trace helps only programmers.
+ * success. Many programs use 2 if their arguments are wrong, and 1 if something else
+ * failed. One line on stderr should say what failed, why, and what to do. A stack trace
+ * helps only programmers.
  *
  * The output may go through a pipe to another program. If that program stops reading,
- * the pipe becomes full, and writes wait. If it ends, as `head` does after ten lines,
+ * the pipe fills up, and writes block. If it ends, as `head` does after ten lines,
  * writes fail. Neither may stop the chat.
  *
  * `failsToStart` and `clientFails` check the exit status and the line on stderr.

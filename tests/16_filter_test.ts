@@ -6,7 +6,7 @@
  * output of one program the input of the next. Other programs rely on three rules:
  *
  *   - Results go to stdout, and everything else goes to stderr. Otherwise the next
- *     program would take an error for a result.
+ *     program would read an error as a result.
  *   - The exit status says how the program has ended: 0 means success.
  *   - The end of the input is not the end of the work: answers may still be on their
  *     way. So our client half-closes: it sends a FIN, and still receives.
@@ -15,7 +15,7 @@
  * input, and `ssh` does the same inside its own protocol.
  *
  * Most of these tests start no program. They call the function `chat` of client.ts with
- * a connection in memory, and the test is both the user and the server.
+ * an in-memory connection, and the test plays both user and server.
  */
 
 import {
@@ -522,7 +522,7 @@ testProgram(
   },
 );
 
-Deno.test("filter: the output learns why a name is refused, and can end the conversation", async () => {
+Deno.test("filter: if a name is refused, the output is told why, and can end the conversation", async () => {
   const output = {
     show: () => {},
     showNotice: () => {},

@@ -1,15 +1,15 @@
 /**
  * Lesson 17: the terminal.
  *
- * The user and the chat write on the same screen. Usually, the terminal itself edits and
- * shows the line that the user types, and passes it on at Enter. This is its canonical
- * mode. A chat line that arrives before Enter is written into the typed line.
+ * The user and the chat write on the same screen. Usually, the terminal itself edits
+ * and shows the line that the user types, and passes it on at Enter. This is its
+ * canonical mode. A chat line that arrives before Enter mixes with the typed text.
  *
- * In raw mode, a terminal passes on each key, and shows nothing by itself. Now the program
- * has to draw the typed line, and to draw it again below each line that arrives. It also
- * has to end raw mode before it exits, after an error or a signal as well. Otherwise the
- * next program may not show what is typed. Shells, editors, `less` and `ssh` use raw mode
- * or a mode like it.
+ * In raw mode, a terminal passes on each key at once, and shows nothing. Now the
+ * program has to draw the typed line, and to draw it again below each line that
+ * arrives. It also has to end raw mode before it exits, even after an error or a
+ * signal. Otherwise the user might not see what is typed next. Shells, editors, `less`
+ * and `ssh` use raw mode or a mode like it.
  *
  * The tests press keys in a real terminal, tmux, and look at its screen.
  */

@@ -7,10 +7,10 @@
  * escape sequence injection. By default, GNU `ls` and `less` pass on no such sequence
  * to a terminal. Web pages have a similar problem, called cross-site scripting.
  *
- * A program that draws a line again has to know how many rows it fills. The numbers of
- * its characters, bytes and columns differ: 漢 is one character, of three bytes in
- * UTF-8, and fills two columns. To measure and draw a long line takes time. So a program
- * must not do this for each pasted character, or for each line that comes in.
+ * To redraw a line, a program has to know how many rows it fills. The numbers of its
+ * characters, bytes and columns can differ: 漢 is one character, of three bytes in
+ * UTF-8, and fills two columns. It takes time to measure and draw a long line. So a
+ * program must not do this for each pasted character, or for each line that comes in.
  *
  * The tests call functions of client.ts, or run the client in a real terminal, tmux.
  */
@@ -196,7 +196,7 @@ testTerminal(
 
 // ----------------------------------------------------------------------- gaps
 
-Deno.test("rendering: the client narrows a wide gap to four spaces, even one of invisible characters", async () => {
+Deno.test("rendering: the client shortens a wide gap to four spaces, even a gap of invisible characters", async () => {
   const fillers = [
     " ",
     "\u00a0",
