@@ -17,7 +17,7 @@
  * For a first reading: `Conversation` is the part that uses the network. The sections
  * about a silent server, escape sequences and the terminal can wait.
  *
- * Only `main` exits. All other functions return how they have ended, or throw an error.
+ * Only `main` exits. It calls `run`, which returns how it has ended, or throws an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
