@@ -272,6 +272,10 @@ export interface ServerEnd extends Deno.TcpConn {
 
 const encoder = new TextEncoder();
 
+/** Who has not received a line after this many others will not receive it. */
+const MAX_PINGS = 100;
+const TURNS_PER_PING = 500;
+
 /** A person at the other end of a connection, as with `nc`. */
 export class Person {
   /** The TCP port that the server sees: the number in `User_54321`. */
@@ -360,6 +364,27 @@ export class Person {
       if (line === undefined) return lines;
       lines.push(line);
       if (last.includes(line)) return lines;
+    }
+  }
+
+  /**
+   * Receives these lines, in any order, while another member says one "ping" after the
+   * other. It is for connections that have ended: the kernel tells the server, but it may
+   * do so after it has passed on other lines. If a line has not come after MAX_PINGS, this
+   * fails.
+   */
+  async receivesAmongPings(from: Person, ...lines: string[]): Promise<void> {
+    const missing = new Set(lines);
+    for (let n = 1; missing.size > 0; n++) {
+      const ping = `ping ${n}`;
+      await from.sends(ping);
+      const lastLine = `${from.name}: ${ping}`;
+      for (const line of await this.receivesUntil(lastLine)) {
+        if (!missing.delete(line)) assertLine(line, lastLine, this.name);
+      }
+      const [expected] = missing;
+      if (n === MAX_PINGS) assertLine(lastLine, expected, this.name);
+      for (let n = 0; n < TURNS_PER_PING; n++) await turn();
     }
   }
 
