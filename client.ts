@@ -41,6 +41,8 @@ import {
   parseRefusal,
   readLines,
   sanitize,
+  type Sink,
+  writeAll,
 } from "./protocol.ts";
 
 // ------------------------------------------------------------- the conversation
@@ -147,7 +149,7 @@ export function chat(
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
   /** Each name gets a new promise. It resolves when the server has answered. */
-  #nameAnswered = Promise.withResolvers<void>();
+  #nameAnswered?: PromiseWithResolvers<void>;
   readonly #silence = new SilenceDetector();
 
   constructor(
@@ -157,12 +159,12 @@ class Conversation {
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
-    const receiving = this.#receive();
-    const sending = this.#send();
+    const sendFailure = Promise.withResolvers<never>();
+    this.#send().catch(sendFailure.reject);
     try {
       return await Promise.race([
-        receiving, // The server has ended the connection.
-        sending.then(() => receiving), // `#send` has failed. If not, receive to the end.
+        this.#receive(), // The server has ended the connection.
+        sendFailure.promise, // `#send` has failed.
         this.#silence.waitForTimeout(), // The server does not answer.
       ]);
     } finally {
@@ -194,10 +196,10 @@ class Conversation {
     if (isWelcome(line)) {
       this.#state = "member";
       output.onJoin?.();
-      this.#nameAnswered.resolve(); // Now `#send` takes the next line.
+      this.#nameAnswered?.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       output.onRefusal?.(refusal);
-      this.#nameAnswered.resolve();
+      this.#nameAnswered?.resolve();
     }
   }
 
@@ -217,13 +219,11 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    this.#nameAnswered = Promise.withResolvers();
+    const answered = Promise.withResolvers<void>();
+    this.#nameAnswered = answered;
     this.#silence.setMaxSilence(this.options.answerTimeoutMs);
-    // A name that may have been cut is sent as it is, and the server refuses it. If it was
-    // sanitized, it could become short enough to be accepted.
-    const name = mayHaveBeenCut(line) ? line : sanitize(line);
-    await writeLine(this.conn, name);
-    await this.#nameAnswered.promise;
+    await writeLine(this.conn, line);
+    await answered.promise;
     this.#silence.removeMaxSilence();
   }
 
@@ -246,19 +246,8 @@ class Conversation {
   }
 }
 
-/**
- * Writes a line. One `write` may accept only some of the bytes. When this resolves, the
- * operating system has accepted all of them, but the other side may not have them yet.
- */
-async function writeLine(
-  target: { write(bytes: Uint8Array): Promise<number> },
-  line: string,
-): Promise<void> {
-  const bytes = encoder.encode(line + "\n");
-  let written = 0;
-  while (written < bytes.length) {
-    written += await target.write(bytes.subarray(written));
-  }
+function writeLine(sink: Sink, line: string): Promise<void> {
+  return writeAll(sink, encoder.encode(line + "\n"));
 }
 
 function isMessageTooLong(message: string): boolean {
@@ -292,7 +281,7 @@ class SilenceDetector {
     try {
       for await (const line of lines) {
         this.#isOutputBusy = true;
-        yield line;
+        yield line; // The output shows it before this function continues.
         this.#isOutputBusy = false;
         this.#silenceMs = 0;
       }
@@ -495,7 +484,7 @@ class Terminal implements Output {
   }
 
   #handleLine(line: string): void {
-    this.#screen.redraw(); // It draws a new prompt. The line stays above that.
+    this.#screen.refresh(); // The line stays. A new prompt appears below it.
     if (QUIT.test(line)) {
       this.#leave();
     } else if (this.#isMember && isMessageTooLong(line)) {
@@ -537,7 +526,7 @@ class Terminal implements Output {
   /** Says what was not sent, and restores the terminal. */
   close(): void {
     const { current } = this.unsentLines;
-    // This message may have been sent in part. A name without an answer is not reported.
+    // A message may have been sent in part. (A name has been sent, but not answered.)
     if (current !== undefined && this.#isMember) this.#reportUnsent([current]);
     this.#reportUnsent(this.unsentLines.removeWaiting());
     this.#screen.close();
@@ -634,12 +623,12 @@ class TypedLine {
   constructor(
     prompt: string,
     onEnter: (line: string) => void,
-    onLeave: () => void,
+    onClose: () => void,
   ) {
     this.#readline.setPrompt(prompt);
     this.#readline.on("line", onEnter);
     // On Ctrl+C, and on Ctrl+D if the line is empty, readline closes itself.
-    this.#readline.on("close", onLeave);
+    this.#readline.on("close", onClose);
     // Ctrl+Z does nothing. readline would suspend only this program, but not `deno task`,
     // which may have started it. Then no key would work any more.
     this.#readline.on("SIGTSTP", () => {});
@@ -727,7 +716,7 @@ class Screen {
 
   constructor(readonly typedLine: TypedLine) {
     // readline has a listener, too. It would draw the line where it was before.
-    stdout.prependListener("resize", () => this.redraw());
+    stdout.prependListener("resize", () => this.refresh());
     if (Deno.build.os !== "windows") {
       // Another program can suspend this one (`kill -TSTP`). Then the shell ends raw
       // mode. SIGCONT says that this program continues.
@@ -743,11 +732,11 @@ class Screen {
 
   /** Prints a line above the typed line, at the end of this turn of the event loop. */
   print(line: string): void {
-    if (this.#toPrint === "") setImmediate(() => this.redraw());
+    if (this.#toPrint === "") setImmediate(() => this.refresh());
     this.#toPrint += line + "\n";
   }
 
-  redraw(): void {
+  refresh(): void {
     this.typedLine.erase();
     stdout.write(this.#toPrint);
     this.#toPrint = "";
@@ -763,7 +752,7 @@ class Screen {
   /** Prints what is not on the screen yet, and ends raw mode. */
   close(): void {
     this.removeTypedLine();
-    this.redraw();
+    this.refresh();
     setRawMode(false);
   }
 }

@@ -46,6 +46,9 @@ export function formatAddress(hostname: string, port: number): string {
 
 /** The maximum length of a name in characters (Unicode code points). */
 export const MAX_NAME_CHARS = 20;
+/** NFKC joins at most four characters into one. So a longer text remains too long. */
+const MAX_TYPED_NAME_CHARS = 4 * MAX_NAME_CHARS;
+const NAME_TOO_LONG = `A name has at most ${MAX_NAME_CHARS} characters.`;
 
 /** Letters, digits and marks of any script, and `.` `_` `-`. */
 const NAME_PATTERN = /^[\p{L}\p{Nd}][\p{L}\p{Nd}\p{M}._\-]*$/u;
@@ -75,16 +78,13 @@ export function checkName(
   port: number,
   isTaken: (key: string) => boolean,
 ): NameCheck {
-  const tooLong = `A name has at most ${MAX_NAME_CHARS} characters.`;
-  // NFKC can take a second for a long text, so a name that is far too long is refused
-  // first. NFKC joins at most four characters into one. So more than 4 × 20 characters
-  // become more than 20, which is still too long.
-  const isMuchTooLong = mayHaveBeenCut(typed) ||
-    isLongerThan(typed.trim(), 4 * MAX_NAME_CHARS);
-  if (isMuchTooLong) return { refusal: tooLong };
+  // NFKC can take a second for a long text, so the length is also checked before it.
+  const isFarTooLong = mayHaveBeenCut(typed) ||
+    isLongerThan(typed.trim(), MAX_TYPED_NAME_CHARS);
+  if (isFarTooLong) return { refusal: NAME_TOO_LONG };
   const name = typed.trim().normalize("NFKC");
   if (name === "") return { name: defaultName(port, isTaken) };
-  if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: tooLong };
+  if (isLongerThan(name, MAX_NAME_CHARS)) return { refusal: NAME_TOO_LONG };
   if (!NAME_PATTERN.test(name) || IGNORABLE.test(name)) {
     return { refusal: NAME_RULE };
   }
@@ -252,7 +252,7 @@ export type Source = Pick<Deno.Conn, "read">;
  */
 export function readLines(source: Source): ReadableStream<string> {
   const chunks = readChunks(source); // stage 1: decodes bytes
-  const parts = takeTurns(chunks); // stage 2: shares the thread fairly
+  const parts = shareFairly(chunks); // stage 2: shares the thread fairly
   const boundedParts = cutLongLines(parts); // stage 3: limits the length of a line
   const stream = ReadableStream.from(boundedParts);
   return stream.pipeThrough(new TextLineStream()); // stage 4: splits text into lines
@@ -311,6 +311,30 @@ const CONNECTION_ERROR_CODES = [
   "EINVAL", // macOS: an option of a socket is set after an RST
 ];
 
+// --------------------------------------------------------------------- writing
+
+/** Anything that bytes can be written to: a connection, stdout. */
+export type Sink = Pick<Deno.Conn, "write">;
+
+/**
+ * Writes all bytes. One `write` may accept only some of them, as many as the kernel has
+ * room for. When this resolves, the kernel has accepted all of them, but the other side
+ * may not have them yet.
+ *
+ * @param onProgress is called each time the kernel has accepted some bytes.
+ */
+export async function writeAll(
+  sink: Sink,
+  bytes: Uint8Array,
+  onProgress?: () => void,
+): Promise<void> {
+  let written = 0;
+  while (written < bytes.length) {
+    written += await sink.write(bytes.subarray(written));
+    onProgress?.();
+  }
+}
+
 // --------------------------------------------------------- fairness and limits
 
 // Skip this section at first: it protects against those who send too much.
@@ -335,7 +359,7 @@ const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");
  *
  * The client needs this as well: it must look at the keyboard while lines come in.
  */
-async function* takeTurns(
+async function* shareFairly(
   chunks: AsyncIterable<string>,
 ): AsyncGenerator<string> {
   for await (const chunk of chunks) {

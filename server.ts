@@ -7,7 +7,7 @@
  * Each member is served by two loops:
  *
  *     receive loop    socket → lines → log      (`Room.serve`)
- *     send loop       log → batches → socket    (`Log.subscribe`, `Client.sendBatches`)
+ *     send loop       log → batches → socket    (`Log.subscribe`, `Client.runSendLoop`)
  *
  * An example. Alice, Bob and Carol are members. Alice types "Hi" and presses Enter:
  *
@@ -40,7 +40,8 @@
  *     sent        the server's kernel (its operating system) has accepted the bytes; a
  *                 server cannot see further than that
  *     delivered   sent to all receivers
- *     size        in UTF-16 code units, as `string.length` counts them
+ *     size        in UTF-16 code units, as `string.length` counts them; an entry has a
+ *                 size of at least 128
  *     FIN         "I have nothing more to send": ends one direction of a connection
  *     RST         "this connection no longer exists": ends both directions
  */
@@ -68,6 +69,7 @@ import {
   parsePort,
   readLines,
   sanitize,
+  writeAll,
 } from "./protocol.ts";
 
 /** The options of a server. */
@@ -207,7 +209,7 @@ class Room {
     this.#announce(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
     // It subscribes after its join was announced, so it does not receive this line.
-    client.sendBatches(this.#log.subscribe(client));
+    client.runSendLoop(this.#log.subscribe(client));
   }
 
   /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
@@ -217,7 +219,7 @@ class Room {
       // A member's queue of sends is occupied by its send loop: `sendLine` would wait
       // until the member leaves. So even an answer to one member goes through the log.
       const answer = announcements.messageTooLong;
-      this.#log.append({ line: answer, sender, onlyFor: sender });
+      this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
       const message = formatMessage(sender.name, text);
       this.#log.append({ line: message, sender });
@@ -271,7 +273,7 @@ class Room {
   /** Removes a client from the members, if it is one, and frees its name. */
   #removeMember(client: Client): void {
     if (client.state !== "member") return;
-    this.#log.unsubscribe(client);
+    this.#log.stopAtEnd(client);
     this.#members.delete(nameKey(client.name));
     if (!this.#isShuttingDown) this.#announce(announcements.left(client.name));
   }
@@ -365,7 +367,7 @@ class Client {
   }
 
   /** The send loop. It ends when there are no more batches. */
-  sendBatches(batches: AsyncIterable<Uint8Array>): Promise<void> {
+  runSendLoop(batches: AsyncIterable<Uint8Array>): Promise<void> {
     return this.#enqueueSend(async () => {
       for await (const bytes of batches) await this.#write(bytes);
     });
@@ -387,12 +389,10 @@ class Client {
     return this.#queueTail;
   }
 
-  async #write(bytes: Uint8Array): Promise<void> {
-    let written = 0;
-    while (written < bytes.length) {
-      written += await this.conn.write(bytes.subarray(written)); // maybe not all
+  #write(bytes: Uint8Array): Promise<void> {
+    return writeAll(this.conn, bytes, () => {
       this.checksWithoutProgress = 0;
-    }
+    });
   }
 }
 
@@ -428,7 +428,7 @@ const MAX_BATCH_SIZE = 128 * 1024;
  * A line for all members but its sender, if it has one. An answer is only for one
  * member, for example if its message was too long. It counts as sent by that member.
  */
-type Entry = { line: string; sender?: Client; onlyFor?: Client };
+type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
 /**
  * Entries as bytes: those from `offset` up to, but not including, `nextOffset`.
@@ -462,7 +462,7 @@ class Subscription {
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
-  readonly changed = new Condition(); // Each flush notifies it.
+  readonly flushed = new Condition(); // Each flush notifies it.
   start = 0; // the offset of the oldest entry
   end = 0; // the offset of the next entry that is appended
   size = 0; // the total size of its entries: see `sizeOf`
@@ -500,7 +500,7 @@ class Log {
     try {
       while (subscription.offset < subscription.stopOffset) {
         if (subscription.offset === this.end) {
-          await this.changed.wait();
+          await this.flushed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
           yield bytes; // If the write fails, the send loop ends, and `finally` runs.
@@ -516,7 +516,7 @@ class Log {
   }
 
   /** The client will be sent the entries that exist now, but no others. */
-  unsubscribe(client: Client): void {
+  stopAtEnd(client: Client): void {
     const subscription = this.subscriptions.get(client);
     if (!subscription) return;
     subscription.stopOffset = this.end;
@@ -533,11 +533,17 @@ class Log {
   }
 
   /**
-   * Drops the entries that have been sent to everybody. Then the send loops that wait for
-   * entries continue, so everything appended since the last flush leaves together. The
-   * senders that wait for receivers continue, too.
+   * Trims the log. Then the send loops that wait for entries continue, so everything
+   * appended since the last flush leaves together. The senders that wait for
+   * receivers continue, too.
    */
   #flush(): void {
+    this.#trim();
+    this.flushed.notifyAll();
+  }
+
+  /** Drops the entries that have been sent to everybody. */
+  #trim(): void {
     let newStart = this.end;
     for (const { offset } of this.subscriptions.values()) {
       newStart = Math.min(newStart, offset);
@@ -545,7 +551,6 @@ class Log {
     const dropped = this.#entries.splice(0, newStart - this.start);
     for (const entry of dropped) this.#adjustSizes(entry, -sizeOf(entry));
     this.start = newStart;
-    this.changed.notifyAll();
   }
 
   #adjustSizes({ sender }: Entry, difference: number): void {
@@ -598,8 +603,9 @@ function sizeOf({ line }: Entry): number {
   return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
-function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
-  return onlyFor ? onlyFor === receiver : sender !== receiver;
+function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
+  const isSender = sender === receiver;
+  return onlyForSender ? isSender : !isSender;
 }
 
 // ---------------------------------------------------------------- flow control
@@ -608,7 +614,7 @@ function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
 const MAX_UNDELIVERED = 128 * 1024;
 /**
  * A log that is larger than this is crowded. Then the limit of each sender is lower: an
- * equal share of this size, one share for each member. With 1,000 members, that is 4 Ki.
+ * equal share of this size, one for each receiver. With 1,000 receivers, that is 4 Ki.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
@@ -672,7 +678,7 @@ class FlowControl {
     this.#waitingSenders.add(sender);
     // It may be disconnected meanwhile, for example by a shutdown.
     while (sender.undeliveredSize > 0 && sender.state === "member") {
-      await this.#log.changed.wait();
+      await this.#log.flushed.wait();
     }
     this.#waitingSenders.delete(sender);
   }
@@ -849,20 +855,13 @@ class Printer {
       this.#text = "";
       this.#lineCount = 0;
       try {
-        await this.#write(bytes);
+        await writeAll(this.output, bytes);
         this.#lostCount -= lostCount; // These have been reported.
       } catch {
         this.#lostCount += lineCount; // The output is full or closed.
       }
     }
     this.#printing = undefined;
-  }
-
-  async #write(bytes: Uint8Array): Promise<void> {
-    let written = 0;
-    while (written < bytes.length) {
-      written += await this.output.write(bytes.subarray(written));
-    }
   }
 }
 

@@ -638,12 +638,8 @@ Deno.test("filter: the client does not send a message that is too long, but send
   );
 });
 
-Deno.test("filter: the client sanitizes a line before it sends it, and measures only what is left", async () => {
-  const chat = await TestChat.start();
-  chat.types("al\x1bice");
-  await chat.serverReceives("alice");
-  await chat.serverSends(WELCOME);
-  await chat.shows(1);
+Deno.test("filter: the client sanitizes a message before it sends it, and measures only what is left", async () => {
+  const chat = await TestChat.startAsMember();
   const longest = "x".repeat(1_000);
   chat.types("a\tb\x1b[2Jc\u202ed", "\u2800", longest + "\x00", "next");
   await chat.serverReceives("a b[2Jcd", "", longest, "next");
@@ -655,11 +651,15 @@ Deno.test("filter: the client sanitizes a line before it sends it, and measures 
   );
 });
 
-Deno.test("filter: a name that may have been cut is sent unchanged, so that the server refuses it", async () => {
+Deno.test("filter: the client sends a name unchanged, so that the server can refuse it", async () => {
   const chat = await TestChat.start();
-  const longName = "a" + "\x00".repeat(4_095);
-  chat.types(longName);
-  await chat.serverReceives(longName);
+  const cutName = "a" + "\x00".repeat(4_095);
+  // If the client sanitized these, the first one would be empty, and the last one "a".
+  for (const name of ["\u200b", "al\x1bice", cutName]) {
+    chat.types(name);
+    await chat.serverReceives(name);
+    await chat.serverSends("[SYSTEM] No. Enter another name:");
+  }
   chat.server.closes();
   await beforeIdle(
     chat.ending,
