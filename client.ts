@@ -5,10 +5,10 @@
  *     deno run --allow-net client.ts 192.168.1.7:9999 --name alice
  *     printf 'alice\nhi\n' | deno run --allow-net client.ts
  *
- * A conversation has two pipelines, one for each direction of the connection:
+ * A `Conversation` has two pipelines, one for each direction of the connection:
  *
- *     send       input → socket                          (`Conversation.#send`)
- *     receive    socket → lines → safe lines → output    (`Conversation.#receive`)
+ *     send       input → socket
+ *     receive    socket → lines → safe lines → watched lines → output
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, a `Terminal` provides both: it makes lines out of the keys that a person
@@ -263,9 +263,9 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
 /**
  * Detects that the server is silent for too long, while the client waits for it.
  *
- * The server is not to blame if our output is slow. Then nobody asks `watch` for the next
- * line, and the silence does not count. It is not to blame either if this program was
- * suspended. That is why checks are counted, and the clock is not used.
+ * Silence is measured in checks, and not by the clock. Two times do not count, because the
+ * server is not to blame for them: while our own output is slow, and while this program is
+ * suspended.
  *
  * Not handled: while a user types nothing, a server that has vanished is not noticed.
  */
@@ -635,7 +635,7 @@ class TypedLine {
   }
 
   handleKey(key: string): void {
-    this.#setPrevRows(this.#cursorRow);
+    this.#setPrevRows(this.#cursorRow); // readline may have a wrong number.
     // readline measures the whole line after each key. So a paste is inserted as a whole.
     if (key.length >= MIN_PASTE_LENGTH) this.insert(key);
     else this.#keyStream.emit("data", key);

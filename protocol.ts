@@ -343,8 +343,8 @@ export async function writeAll(
 const MAX_LINES_PER_TURN = 1_024;
 /** After a chunk of this many UTF-16 code units, or more, a connection has to queue. */
 const LARGE_CHUNK_LENGTH = 4 * 1024;
-// A chunk is split into parts. A part is some whole lines, or the text after the last
-// newline. For example, "a\nb\nc" has two parts: "a\nb\n" and "c".
+// A chunk is split into parts. A part is some whole lines (MAX_LINES_PER_TURN at most), or
+// the text after the last newline. For example, "a\nb\nc" has the parts "a\nb\n" and "c".
 const WHOLE_LINES = `(?:[^\n]*\n){1,${MAX_LINES_PER_TURN}}`;
 const UNFINISHED_LINE = "[^\n]+";
 const PARTS = new RegExp(`${WHOLE_LINES}|${UNFINISHED_LINE}`, "g");

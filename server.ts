@@ -216,8 +216,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (mayHaveBeenCut(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // A member's queue of sends is occupied by its send loop: `sendLine` would wait
-      // until the member leaves. So even an answer to one member goes through the log.
+      // `sendLine` would wait for the end of the member's send loop, until the member
+      // leaves. So the send loop has to send this answer: it goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, onlyForSender: true });
     } else if (text !== "") {
@@ -384,8 +384,9 @@ class Client {
   }
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
-    // A failed send does not block the queue: the sends after it fail, too.
-    this.#queueTail = this.#queueTail.then(send).catch(this.onSendError);
+    const sending = this.#queueTail.then(send);
+    // An error is reported, and does not end the queue: the sends after it fail, too.
+    this.#queueTail = sending.catch(this.onSendError);
     return this.#queueTail;
   }
 
@@ -425,8 +426,8 @@ const MIN_ENTRY_SIZE = 128;
 const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
- * A line for all members but its sender, if it has one. An answer is only for one
- * member, for example if its message was too long. It counts as sent by that member.
+ * A line for all members but its sender, if it has one. An answer is only for its
+ * sender: for example, that a message was too long.
  */
 type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
 
@@ -480,7 +481,8 @@ class Log {
 
   /** Yields everything that is appended from now on, as bytes for one receiver. */
   subscribe(client: Client): AsyncGenerator<Uint8Array> {
-    // Its place is fixed now. The generator starts later, after the welcome.
+    // The offset is fixed now. The generator itself starts only when the send loop asks
+    // for the first batch: after the welcome.
     const subscription = new Subscription(client, this.end);
     this.subscriptions.set(client, subscription);
     return this.#batchesFor(subscription);
@@ -503,7 +505,7 @@ class Log {
           await this.flushed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
-          yield bytes; // If the write fails, the send loop ends, and `finally` runs.
+          yield bytes; // Then the send loop writes them. If that fails, `finally` runs.
           subscription.offset = nextOffset;
           this.#scheduleFlush();
         }
@@ -667,9 +669,11 @@ class FlowControl {
   }
 
   /**
-   * Waits until everything from a sender has been delivered. (If it waited only until the
-   * sender is below the limit, the sender's next line could exceed the limit again.) A
-   * sender is a receiver, too: whoever sends much must also read what others send.
+   * Waits until everything from a sender has been delivered. If it waited only until the
+   * sender is below the limit, the sender's next line could exceed the limit again.
+   *
+   * The sender is one of the receivers: its own send loop has to come to the same offset.
+   * So whoever sends much must also read what others send.
    *
    * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
    * afterwards.
