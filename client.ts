@@ -485,6 +485,8 @@ class Terminal implements Output {
 
   #handleLine(line: string): void {
     this.#screen.refresh(); // The line stays. A new prompt appears below it.
+    // Arrow up brings back messages, but no names.
+    if (!this.#isMember) this.#typedLine.clearHistory();
     if (QUIT.test(line)) {
       this.#leave();
     } else if (this.#isMember && isMessageTooLong(line)) {
@@ -514,7 +516,6 @@ class Terminal implements Output {
   onJoin(): void {
     this.#isMember = true;
     this.#typedLine.changePrompt(MESSAGE_PROMPT);
-    this.#typedLine.clearHistory(); // Arrow up brings back messages, but no names.
     this.#screen.print(HINT);
   }
 

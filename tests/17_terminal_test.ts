@@ -195,9 +195,15 @@ testTerminal(
   "terminal: the key Arrow up brings back typed messages, but not the name",
   async () => {
     await using server = new TestServer();
+    await server.join("bob");
     await using alice = await Terminal.open(client(server.port));
     await alice.endsWith("Name:");
-    await alice.type("alice\r");
+    await alice.type("bob\r");
+    await alice.shows("The name bob is taken.");
+    await alice.press("Up");
+    await alice.type("alice");
+    await alice.endsWith("Name: alice");
+    await alice.type("\r");
     await alice.endsWith("You:");
     await alice.type("one\r");
     await alice.endsWith("You: one", "You:");
