@@ -112,7 +112,8 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws whatever the input or the output throws.
+ * @throws whatever the input or the output throws, unless {@linkcode isConnectionError}
+ *         takes it for a broken connection.
  */
 export function chat(
   conn: Deno.TcpConn,

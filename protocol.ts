@@ -307,8 +307,10 @@ const CONNECTION_ERRORS = [
 
 /** Errors that have no class in Deno. */
 const CONNECTION_ERROR_CODES = [
+  "EHOSTDOWN", // the peer's machine is down
   "EHOSTUNREACH", // there is no route to the peer any more
   "EINVAL", // macOS: an option of a socket is set after an RST
+  "ENETDOWN", // this machine's network is down
 ];
 
 // --------------------------------------------------------------------- writing

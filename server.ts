@@ -505,8 +505,8 @@ class Log {
           await this.flushed.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
-          yield bytes; // Then the send loop writes them. If that fails, `finally` runs.
-          subscription.offset = nextOffset;
+          yield bytes; // The send loop writes them. If that fails, `finally` runs.
+          subscription.offset = nextOffset; // It asks for more: they have been sent.
           this.#scheduleFlush();
         }
       }
@@ -596,7 +596,7 @@ class Log {
 
 /** Whether a receiver needs exactly the bytes that most others need. */
 function canShare({ client, offset, stopOffset }: Subscription): boolean {
-  const hasOwnEntryAhead = client.lastOwnOffset >= offset;
+  const hasOwnEntryAhead = client.lastOwnOffset >= offset; // It has to be left out.
   const mustStopEarly = stopOffset < Infinity; // The shared batch may go further.
   return !hasOwnEntryAhead && !mustStopEarly;
 }
@@ -615,7 +615,7 @@ function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * A log that is larger than this is crowded. Then the limit of each sender is lower: an
+ * A log that is larger than this is crowded. Then a sender's limit can be lower: an
  * equal share of this size, one for each receiver. With 1,000 receivers, that is 4 Ki.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
@@ -635,8 +635,9 @@ const STALL_CHECK_INTERVAL_MS = 100;
  *     2. Alice's socket is not read. When its buffer is full, TCP stops Alice.
  *     3. If Carol accepts data again and receives these lines, the log drops them,
  *        and Alice's receive loop continues. No line is lost.
- *     4. Otherwise Carol is stalled. After 5 seconds, her connection is closed, and
- *        Alice continues, too.
+ *     4. Otherwise Carol is stalled. After 5 seconds, her connection is closed. So her
+ *        pending write fails, her subscription ends, and the log drops what only she
+ *        needed. Alice continues, too.
  *
  * Steps 1 to 3 are called back-pressure. Members that say little usually do not wait.
  */

@@ -257,6 +257,19 @@ Deno.test("disconnecting: a bug is reported, but a broken connection is not", as
   assertOneWarning(server);
 });
 
+Deno.test("disconnecting: if the network is down, the connection is broken, but this is no bug", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const bob = await server.join("bob");
+  for (const code of ["EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"]) {
+    const alice = await server.join(`alice_${code}`);
+    const error = Object.assign(new Error("the network is down"), { code });
+    alice.serverEnd.write = () => Promise.reject(error);
+    await bob.sends("hi");
+    await untilIdle();
+    assertEquals(server.warnings, []);
+  }
+});
+
 Deno.test("disconnecting: if a bug ends a sender's connection, its lines that wait are not broadcast", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, carol] = await server.joinAll("alice", "carol");
