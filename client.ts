@@ -149,8 +149,8 @@ export function chat(
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
-  /** Each name gets a new promise. It resolves when the server has answered. */
-  #nameAnswered?: PromiseWithResolvers<void>;
+  /** The answer to the last name, as a promise. Each name gets a new one. */
+  #answer?: PromiseWithResolvers<void>;
   readonly #silence = new SilenceDetector();
 
   constructor(
@@ -160,12 +160,12 @@ class Conversation {
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
-    const sendFailure = Promise.withResolvers<never>();
-    this.#send().catch(sendFailure.reject);
+    const { promise: sendFailure, reject } = Promise.withResolvers<never>();
+    this.#send().catch(reject);
     try {
       return await Promise.race([
         this.#receive(), // The server has ended the connection.
-        sendFailure.promise, // `#send` has failed.
+        sendFailure, // `#send` has failed. (If it only ends, the race goes on.)
         this.#silence.waitForTimeout(), // The server does not answer.
       ]);
     } finally {
@@ -197,10 +197,10 @@ class Conversation {
     if (isWelcome(line)) {
       this.#state = "member";
       output.onJoin?.();
-      this.#nameAnswered?.resolve(); // Now `#send` takes the next line.
+      this.#answer?.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       output.onRefusal?.(refusal);
-      this.#nameAnswered?.resolve();
+      this.#answer?.resolve();
     }
   }
 
@@ -220,11 +220,11 @@ class Conversation {
 
   /** Registration is request and response: a name is sent, then answered. */
   async #sendName(line: string): Promise<void> {
-    const answered = Promise.withResolvers<void>();
-    this.#nameAnswered = answered;
+    const answer = Promise.withResolvers<void>();
+    this.#answer = answer;
     this.#silence.setMaxSilence(this.options.answerTimeoutMs);
     await writeLine(this.conn, line);
-    await answered.promise;
+    await answer.promise;
     this.#silence.removeMaxSilence();
   }
 
@@ -443,7 +443,7 @@ async function runAtTerminal(
   const terminal = new Terminal(name);
   try {
     return await Promise.race([
-      chat(conn, { input: terminal.unsentLines, output: terminal }),
+      chat(conn, { input: terminal.queue, output: terminal }),
       terminal.handleKeysUntilLeave(),
       waitForStopSignal(),
     ]);
@@ -455,12 +455,12 @@ async function runAtTerminal(
 /**
  * A person at a terminal: the input and the output of a conversation.
  *
- *     send       keys → TypedLine → (Enter) → UnsentLines → Conversation
+ *     send       keys → TypedLine → (Enter) → LineQueue → Conversation
  *     receive    Conversation → Screen
  */
 class Terminal implements Output {
   #isMember = false;
-  readonly unsentLines = new UnsentLines();
+  readonly queue = new LineQueue();
   readonly #typedLine = new TypedLine(
     NAME_PROMPT,
     (line) => this.#handleLine(line),
@@ -469,7 +469,7 @@ class Terminal implements Output {
   readonly #screen = new Screen(this.#typedLine);
 
   constructor(readonly name?: string) {
-    if (name !== undefined) this.unsentLines.add(name);
+    if (name !== undefined) this.queue.add(name);
     stdout.on("error", () => this.#leave()); // The window was closed.
   }
 
@@ -477,7 +477,7 @@ class Terminal implements Output {
   async handleKeysUntilLeave(): Promise<Ending> {
     for await (const key of readKeys()) {
       this.#typedLine.handleKey(key);
-      if (this.unsentLines.hasEnded) break;
+      if (this.queue.hasEnded) break;
     }
     this.#leave(); // If there are no more keys, the window was closed.
     await sleep(LEAVE_TIMEOUT_MS);
@@ -495,12 +495,12 @@ class Terminal implements Output {
       // The user can shorten it. Not handled: in a paste, the next line is added to it.
       this.#typedLine.insert(line);
     } else {
-      this.unsentLines.add(line);
+      this.queue.add(line);
     }
   }
 
   #leave(): void {
-    this.unsentLines.end();
+    this.queue.end();
     this.#screen.removeTypedLine();
   }
 
@@ -522,17 +522,17 @@ class Terminal implements Output {
 
   /** The lines after the name were typed as messages. They must not become names. */
   onRefusal(): void {
-    this.#reportUnsent(this.unsentLines.removeWaiting());
+    this.#reportUnsent(this.queue.removeWaiting());
   }
 
   /** Says what was not sent, and restores the terminal. */
   close(): void {
-    const { current } = this.unsentLines;
+    const { beingSent } = this.queue;
     // A message may have been sent in part. (A name has been sent, but not answered.)
-    if (current !== undefined && this.#isMember) this.#reportUnsent([current]);
-    this.#reportUnsent(this.unsentLines.removeWaiting());
+    if (this.#isMember && beingSent) this.#reportUnsent([beingSent]);
+    this.#reportUnsent(this.queue.removeWaiting());
     this.#screen.close();
-    if (this.unsentLines.hasEnded) logToStderr("👋 Goodbye!");
+    if (this.queue.hasEnded) logToStderr("👋 Goodbye!");
   }
 
   #reportUnsent(lines: string[]): void {
@@ -544,9 +544,9 @@ class Terminal implements Output {
  * A queue of lines that have not been sent. When a line has been sent, the conversation
  * asks for the next one.
  */
-class UnsentLines {
+class LineQueue {
   /** The line that is being sent, if there is one. */
-  current?: string;
+  beingSent?: string;
   readonly #waiting: string[] = [];
   /** Whether the user wants to leave. No more lines come. */
   hasEnded = false;
@@ -569,9 +569,9 @@ class UnsentLines {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string> {
     while (true) {
-      this.current = this.#waiting.shift();
-      if (this.current !== undefined) {
-        yield this.current;
+      this.beingSent = this.#waiting.shift();
+      if (this.beingSent !== undefined) {
+        yield this.beingSent;
       } else if (!this.hasEnded) {
         await this.#changed.promise;
         this.#changed = Promise.withResolvers();
