@@ -112,8 +112,8 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws whatever the input or the output throws, unless {@linkcode isConnectionError}
- *         takes it for a broken connection.
+ * @throws whatever the output throws, and whatever the input throws except a connection
+ *         error: see {@linkcode isConnectionError}.
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -218,7 +218,10 @@ class Conversation {
     }
   }
 
-  /** Registration is request and response: a name is sent, then answered. */
+  /**
+   * Registration is request and response: a name is sent, then answered. A name is not
+   * sanitized, so that the server can refuse it.
+   */
   async #sendName(line: string): Promise<void> {
     const answer = Promise.withResolvers<void>();
     this.#answer = answer;

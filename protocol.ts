@@ -15,7 +15,7 @@
  */
 
 import { TextLineStream } from "@std/streams/text-line-stream";
-// `await nextTurn()` waits until everything that can run now has run.
+// `await nextTurn()` continues in the next turn of the event loop.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,

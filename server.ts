@@ -47,7 +47,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-// `await nextTurn()` waits until everything that can run now has run.
+// `await nextTurn()` continues in the next turn of the event loop.
 import {
   setImmediate as nextTurn,
   setTimeout as sleep,

@@ -108,7 +108,7 @@ Deno.test("framing: a line that arrives byte by byte is one message", async () =
   await bob.receives("alice: grüß 😀");
 });
 
-Deno.test("framing: bytes that are not UTF-8 become U+FFFD", async () => {
+Deno.test("framing: bytes that are not valid UTF-8 become U+FFFD", async () => {
   await using server = new TestServer();
   const [alice, bob] = await server.joinAll("alice", "bob");
   const [a, b, newline] = [0x61, 0x62, 0x0a];

@@ -3,18 +3,19 @@
  *
  * To broadcast is to send a copy of each message to all other members. If a receiver is
  * slow, the send buffer of its socket becomes full: a write may accept only a part of a
- * line, and the rest has to wait. Then two things can go wrong. If two sends to the
+ * line, and the rest has to wait. Two things can go wrong. If two sends to the
  * same socket overlap, their lines mix. And if receivers get the lines in different
  * orders, people read different conversations.
  *
  * The usual answers: only one piece of code, the writer, writes to a socket, and one
- * list decides the order. In Go the writer is often a goroutine that reads from a
+ * list of lines sets the order. In Go the writer is often a goroutine that reads from a
  * channel, in Erlang a process with its mailbox. In the IRC server ngircd, all code
  * appends to a buffer of the connection, and only the main loop writes this buffer to
  * the socket.
  *
  * In these tests, a sleeper is a member that reads nothing until the test makes it read.
- * With `inMemory: true`, its buffer is smaller than a `LARGE_MESSAGE`.
+ * In the network in memory (`inMemory: true`), its buffer is smaller than a
+ * `LARGE_MESSAGE`.
  */
 
 import { assertEquals, fail } from "@std/assert";

@@ -1,21 +1,20 @@
 /**
  * Lesson 4: disconnecting.
  *
- * A TCP connection is two streams, one in each direction, and each can end while the
- * other goes on. A FIN says "I will send no more". That is a half-close. An RST says
- * "this connection is broken". If a program closes a socket, or crashes, before it has
- * read all input, its kernel sends an RST. If a cable is cut, nothing arrives at all.
+ * A TCP connection is two streams, one in each direction. A FIN ends one of them: "I will
+ * send no more". Then the connection is half-closed. An RST ends both: "this connection no
+ * longer exists". If a program closes a socket, or crashes, before it has read all input,
+ * its kernel sends an RST.
  *
- * So a server notices an end in one of three ways: the input ends, a read or a write
- * fails, or nothing arrives any more. Only a timer or TCP keep-alive can notice the
- * last one. If each case is handled in its own place, one is easily forgotten: members
+ * A server can notice an end in three ways. The input ends. Or a read or a write fails. Or
+ * nothing arrives any more, because a cable was cut: only a timer or TCP keep-alive can
+ * notice that. If each case is handled in its own place, one is easily forgotten: members
  * who left are still listed, and sockets stay open until there are no file descriptors
- * left. The usual answer, in HTTP servers as in databases, is one function that ends a
- * connection. A second call must do no harm, because a read and a write can fail
- * together.
+ * left. The usual answer is one function that ends a connection. A second call must do no
+ * harm, because a read and a write can fail together.
  *
- * A network error is normal, and ends the connection silently. Any other error is a
- * bug, and is reported.
+ * A network error is normal: it ends only its connection. Any other error is a bug, and is
+ * reported.
  *
  * A sleeper is a member that reads nothing until the test makes it read. Some of these
  * tests use a network in memory, with `inMemory: true`. There, the buffer of a sleeper is
@@ -104,7 +103,7 @@ Deno.test("disconnecting: a name is free again after a reset", async () => {
   await server.join("alice");
 });
 
-Deno.test("disconnecting: if a member resets its connection with lines unread, the others see that it left", async () => {
+Deno.test("disconnecting: if a member with unread lines resets its connection, the others see that it left", async () => {
   await using server = new TestServer();
   const [bob, carol] = await server.joinAll("bob", "carol");
   const alice = await server.join("alice", { canReset: true });
@@ -257,7 +256,7 @@ Deno.test("disconnecting: a bug is reported, but a broken connection is not", as
   assertOneWarning(server);
 });
 
-Deno.test("disconnecting: if the network is down, the connection is broken, but this is no bug", async () => {
+Deno.test("disconnecting: if the network is down, the connection ends, and no bug is reported", async () => {
   await using server = new TestServer({ inMemory: true });
   const bob = await server.join("bob");
   for (const code of ["EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"]) {
@@ -270,7 +269,7 @@ Deno.test("disconnecting: if the network is down, the connection is broken, but 
   }
 });
 
-Deno.test("disconnecting: if a bug ends a sender's connection, its lines that wait are not broadcast", async () => {
+Deno.test("disconnecting: if a bug ends a sender's connection, its waiting lines are not broadcast", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, carol] = await server.joinAll("alice", "carol");
   const sleeper = await server.joinSleeper("sleeper", carol);

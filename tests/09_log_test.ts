@@ -5,11 +5,11 @@
  * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues:
  * that costs memory and time.
  *
- * A log keeps each line once, as an entry. New entries are only added at its end. Each
+ * A log keeps each line once, as an entry. New entries are added only at its end. Each
  * receiver has an offset: the number of the entry that it needs next. So all receivers
  * get the lines in the same order. An entry that no receiver needs any more is dropped.
- * A newcomer begins at the end of the log. An answer to one member is an entry, too: so
- * it arrives between the right lines.
+ * A newcomer begins at the end of the log. An answer to one member is an entry, too, so
+ * it arrives in the right order.
  *
  * Kafka and Redis Streams keep messages in logs, too. PostgreSQL sends its write-ahead
  * log, a log of its changes, to its replicas. Each replica has its own offset in it.
@@ -191,7 +191,7 @@ Deno.test("log: after writes to every member have failed, new lines are not kept
 
 // -------------------------------------------------- joining, leaving, answers
 
-Deno.test("log: a newcomer does not receive older lines that are kept for a sleeper", async () => {
+Deno.test("log: a newcomer does not receive older lines that are kept for a slow member", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   await server.joinSleeper("sleeper", alice, bob);
@@ -222,7 +222,7 @@ Deno.test("log: a member that joins during a flood receives every line after its
   assertLines(carolsLines, bobsLines.slice(joinIndex + 1), "carol");
 });
 
-Deno.test("log: a slow member that half-closes receives all that was said before it left, and nothing said later", async () => {
+Deno.test("log: a slow member that half-closes receives all earlier lines, but no later ones", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", alice, bob);

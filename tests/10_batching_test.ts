@@ -202,7 +202,7 @@ Deno.test("batching: a member that leaves still receives all earlier lines, but 
   await leaver.isDisconnected();
 });
 
-Deno.test("batching: only the sender of a message that is too long receives the answer", async () => {
+Deno.test("batching: the answer to a message that is too long goes only to its sender", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   for (let n = 0; n < 3; n++) {

@@ -12,7 +12,7 @@
  *
  * Operating systems share time in the same way. They give each program a slice of time,
  * and interrupt it at the end of its slice. Programs with an event loop have to yield by
- * themselves: nginx bounds what it reads from one connection at a time, and Redis bounds
+ * themselves: nginx limits what it reads from one connection at a time, and Redis limits
  * what it writes to one client.
  *
  * Memory is shared, too: a connection that sends little should use a small buffer.
@@ -104,7 +104,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: a person who types does not queue behind those who flood",
+  "fairness: a client that sends little does not wait behind clients that flood",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);
@@ -150,7 +150,7 @@ Deno.test(
 
 Deno.test({
   name:
-    "fairness: while many clients flood, the server still reads new input from others",
+    "fairness: while many clients flood the server, it still reads new input from others",
   ignore: !hasSockets,
   fn: async () => {
     await using server = new TestServer();

@@ -67,7 +67,7 @@ testProgram("command line: the server prints the local time", async () => {
 });
 
 testProgram(
-  "command line: if its stdout is closed, as by head, the server still serves its members",
+  "command line: if its stdout is closed, the server still serves its members",
   async () => {
     await using server = await Server.start();
     const [alice, bob] = [await server.join("alice"), await server.join("bob")];
@@ -305,7 +305,7 @@ testProgram(
 );
 
 testProgram(
-  "command line: with --name the client answers the question for a name by itself",
+  "command line: with --name, the client sends that name when it is asked for one",
   async () => {
     await using server = await Server.start();
     const bob = await server.join("bob");

@@ -219,7 +219,7 @@ function describe({ status, message }: Ending): string {
   return `with exit status ${status} and ${says}`;
 }
 
-Deno.test("filter: a conversation sends what the user types, and shows what the server sends", async () => {
+Deno.test("filter: the client sends what the user types, and shows what the server sends", async () => {
   const chat = await TestChat.start();
   await chat.serverSends(QUESTION, "[SYSTEM] One moment, please.");
   await chat.shows(2);
@@ -522,7 +522,7 @@ testProgram(
   },
 );
 
-Deno.test("filter: if a name is refused, the output is told why, and can end the conversation", async () => {
+Deno.test("filter: if a name is refused, the output receives the reason, and can end the conversation", async () => {
   const output = {
     show: () => {},
     showNotice: () => {},
@@ -841,7 +841,7 @@ Deno.test("filter: the client waits longer for the server to accept a message th
   await chat.endsWith(0);
 });
 
-Deno.test("filter: the client measures the silence anew for each message that it sends", async () => {
+Deno.test("filter: for each message that it sends, the client measures the server's silence from zero", async () => {
   const options = { sendTimeoutMs: 500 };
   const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
   // Each line fills the buffer, so it waits until the server has read the one before.

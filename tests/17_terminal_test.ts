@@ -5,10 +5,10 @@
  * and shows the line that the user types, and passes it on at Enter. This is its
  * canonical mode. A chat line that arrives before Enter mixes with the typed text.
  *
- * In raw mode, a terminal passes on each key at once, and shows nothing. Now the
+ * In raw mode, a terminal passes on each key at once, and shows nothing. So the
  * program has to draw the typed line, and to draw it again below each line that
- * arrives. It also has to end raw mode before it exits, even after an error or a
- * signal. Otherwise the user might not see what is typed next. Shells, editors, `less`
+ * arrives. It also has to leave raw mode before it exits, even after an error or a
+ * signal. Otherwise users might not see what they type next. Shells, editors, `less`
  * and `ssh` use raw mode or a mode like it.
  *
  * The tests press keys in a real terminal, tmux, and look at its screen.
@@ -173,7 +173,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: with --name, the client shows no question for a name, and the name may be quit",
+  "terminal: with --name, the client does not ask for a name, and even quit is a name",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "quit");
@@ -366,7 +366,7 @@ testTerminal(
 
 for (const [signal, status] of [["SIGTERM", 143], ["SIGHUP", 129]] as const) {
   testTerminal(
-    `terminal: ${signal} ends it with exit status ${status}, and a terminal that can be used`,
+    `terminal: ${signal} ends the client with exit status ${status}, and the terminal can still be used`,
     async () => {
       await using server = new TestServer();
       await using alice = await Terminal.join(server.port, "alice");

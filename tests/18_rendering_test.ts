@@ -154,7 +154,7 @@ Deno.test("rendering: the client does not show an announcement as a message", as
   assertSeen(await plain(line), line, "An announcement");
 });
 
-Deno.test("rendering: the client does not take a very long text before a colon for a name", async () => {
+Deno.test("rendering: the client does not treat a very long text before a colon as a name", async () => {
   const marks = "e" + "\u0301".repeat(32_000) + ": hello";
   const start = performance.now();
   assertSeen(await plain(marks), marks, "A name of 32,000 marks");
