@@ -337,7 +337,6 @@ class Client {
   state: State = "new";
   name = ""; // A member has a name.
   undeliveredSize = 0; // the total size of its entries that are still in the log
-  lastOwnOffset = -1; // the offset of its newest entry
   checksWithoutProgress = 0; // see `FlowControl`; each successful write resets it
   #timer?: ReturnType<typeof setTimeout>; // It ends the state "new" or "leaving".
   #queueTail = Promise.resolve(); // It resolves when all sends so far have ended.
@@ -444,7 +443,15 @@ type Batch = {
 /** One receiver of the log. It is sent all entries from `offset` on. */
 class Subscription {
   stopOffset = Infinity; // A leaving client is sent only the entries before this one.
+  lastOwnOffset = -1; // the offset of its newest entry
   constructor(readonly client: Client, public offset: number) {}
+
+  /** Whether this receiver needs exactly the bytes that most others need. */
+  get canShare(): boolean {
+    const hasOwnEntryAhead = this.lastOwnOffset >= this.offset; // It has to be left out.
+    const mustStopEarly = this.stopOffset < Infinity; // The shared batch may go further.
+    return !hasOwnEntryAhead && !mustStopEarly;
+  }
 }
 
 /**
@@ -474,7 +481,8 @@ class Log {
   append(entry: Entry): void {
     this.#entries.push(entry);
     this.#adjustSizes(entry, sizeOf(entry));
-    if (entry.sender) entry.sender.lastOwnOffset = this.end;
+    const subscription = entry.sender && this.subscriptions.get(entry.sender);
+    if (subscription) subscription.lastOwnOffset = this.end;
     this.end++;
     this.#scheduleFlush();
   }
@@ -563,7 +571,7 @@ class Log {
   /** Returns the next entries for one receiver. */
   #nextBatch(subscription: Subscription): Batch {
     const { client, offset, stopOffset } = subscription;
-    if (canShare(subscription)) return this.#getSharedBatch(client, offset);
+    if (subscription.canShare) return this.#getSharedBatch(client, offset);
     const endOffset = Math.min(this.end, stopOffset);
     return this.#makeBatch(client, offset, endOffset);
   }
@@ -592,13 +600,6 @@ class Log {
     }
     return this.#sharedBatch;
   }
-}
-
-/** Whether a receiver needs exactly the bytes that most others need. */
-function canShare({ client, offset, stopOffset }: Subscription): boolean {
-  const hasOwnEntryAhead = client.lastOwnOffset >= offset; // It has to be left out.
-  const mustStopEarly = stopOffset < Infinity; // The shared batch may go further.
-  return !hasOwnEntryAhead && !mustStopEarly;
 }
 
 function sizeOf({ line }: Entry): number {
