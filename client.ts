@@ -160,12 +160,14 @@ class Conversation {
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
+    // When `#send` ends, there may still be something to receive. So only its failure takes
+    // part in the race.
     const { promise: sendFailure, reject } = Promise.withResolvers<never>();
     this.#send().catch(reject);
     try {
       return await Promise.race([
         this.#receive(), // The server has ended the connection.
-        sendFailure, // `#send` has failed. (If it only ends, the race goes on.)
+        sendFailure,
         this.#silence.waitForTimeout(), // The server does not answer.
       ]);
     } finally {
@@ -184,7 +186,7 @@ class Conversation {
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
-    // Not handled: after an RST, lines may be lost, but the status is 0.
+    // Not handled: after the user has left, an RST may destroy lines. The status is still 0.
     if (this.#state === "leaving") return { status: 0 };
     if (EXPLANATIONS.includes(lastLine)) return { status: 1 };
     return { status: 1, message: CONNECTION_ENDED };
@@ -488,7 +490,7 @@ class Terminal implements Output {
   }
 
   #handleLine(line: string): void {
-    this.#screen.refresh(); // The line stays. A new prompt appears below it.
+    this.#screen.refresh(); // It draws a new prompt below the line that was entered.
     // Arrow up brings back messages, but no names.
     if (!this.#isMember) this.#typedLine.clearHistory();
     if (QUIT.test(line)) {
