@@ -462,6 +462,10 @@ async function runAtTerminal(
  *
  *     send       keys → TypedLine → (Enter) → LineQueue → Conversation
  *     receive    Conversation → Screen
+ *
+ * The terminal is in raw mode: it passes on each key, and shows nothing. readline edits and
+ * draws the line that is being typed (`TypedLine`), but cannot see what else is written to
+ * the screen. So `Screen` prints all other lines above the typed line.
  */
 class Terminal implements Output {
   #isMember = false;
@@ -706,9 +710,8 @@ class TypedLine {
 /**
  * The screen: the typed line, and above it what was printed.
  *
- * The terminal is in raw mode: it passes on each key, and shows nothing. readline draws
- * the typed line, but cannot see what else is written to the screen. So after something
- * was printed, the screen is drawn again, at most once per turn of the event loop:
+ * After something was printed, the screen is drawn again, at most once per turn of the
+ * event loop:
  *
  *     1. The typed line is erased.
  *     2. The new lines are written in its place.
