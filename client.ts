@@ -160,14 +160,11 @@ class Conversation {
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
-    // When `#send` ends, there may still be something to receive. So only its failure takes
-    // part in the race.
-    const { promise: sendFailure, reject } = Promise.withResolvers<never>();
-    this.#send().catch(reject);
+    const receiving = this.#receive();
     try {
       return await Promise.race([
-        this.#receive(), // The server has ended the connection.
-        sendFailure,
+        receiving, // The server has ended the connection.
+        this.#send(receiving), // It fails, or ends when `receiving` ends.
         this.#silence.waitForTimeout(), // The server does not answer.
       ]);
     } finally {
@@ -206,17 +203,21 @@ class Conversation {
     }
   }
 
-  /** The send pipeline. Each line is sent before the next one is taken. */
-  async #send(): Promise<void> {
+  /**
+   * The send pipeline. Each line is sent before the next one is taken. After the last one,
+   * the server may still send something, so this waits for the receive pipeline.
+   */
+  async #send(receiving: Promise<Ending>): Promise<Ending> {
     try {
       for await (const line of this.options.input) {
         if (this.#state === "member") await this.#sendMessage(line);
         else await this.#sendName(line);
       }
-      await this.#halfClose();
+      return await this.#leave(receiving);
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
+      return await receiving;
     }
   }
 
@@ -227,28 +228,28 @@ class Conversation {
   async #sendName(line: string): Promise<void> {
     const answer = Promise.withResolvers<void>();
     this.#answer = answer;
-    this.#silence.setMaxSilence(this.options.answerTimeoutMs);
-    await writeLine(this.conn, line);
-    await answer.promise;
-    this.#silence.removeMaxSilence();
+    const timeoutMs = this.options.answerTimeoutMs;
+    await this.#silence.limit(timeoutMs, writeLine(this.conn, line));
+    await this.#silence.limit(timeoutMs, answer.promise);
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
-      this.#silence.setMaxSilence(this.options.sendTimeoutMs);
-      await writeLine(this.conn, sanitize(line));
-      this.#silence.removeMaxSilence();
+      const sending = writeLine(this.conn, sanitize(line));
+      await this.#silence.limit(this.options.sendTimeoutMs, sending);
     }
   }
 
-  async #halfClose(): Promise<void> {
+  /** Half-closes the connection, and waits until the server has ended it, too. */
+  async #leave(receiving: Promise<Ending>): Promise<Ending> {
     const { answerTimeoutMs, sendTimeoutMs } = this.options;
     const isMember = this.#state === "member";
-    this.#silence.setMaxSilence(isMember ? sendTimeoutMs : answerTimeoutMs);
+    const timeoutMs = isMember ? sendTimeoutMs : answerTimeoutMs;
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
+    return await this.#silence.limit(timeoutMs, receiving);
   }
 }
 
@@ -296,14 +297,15 @@ class SilenceDetector {
     }
   }
 
-  /** From now on, the server must answer, accept a message, or end the connection. */
-  setMaxSilence(maxSilenceMs: number): void {
+  /** Waits for some work. Meanwhile the server may be silent for so long, and no longer. */
+  async limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
-  }
-
-  removeMaxSilence(): void {
-    this.#maxSilenceMs = Infinity;
+    try {
+      return await work;
+    } finally {
+      this.#maxSilenceMs = Infinity;
+    }
   }
 
   #check(): void {
