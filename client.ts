@@ -613,8 +613,9 @@ async function* readKeys(): AsyncGenerator<string> {
     const count = await Deno.stdin.read(buffer).catch(() => null);
     if (count === null) return; // The window was closed.
     const text = decoder.decode(buffer.subarray(0, count), { stream: true });
-    // The key Tab would complete a word, but there is nothing to complete.
-    yield* text.replaceAll("\t", " ").match(KEY_PATTERN) ?? [];
+    // readline would complete a word at a tab. Some terminals obey U+0080 to U+009F.
+    const safe = text.replaceAll("\t", " ").replace(/[\u0080-\u009f]/g, "");
+    yield* safe.match(KEY_PATTERN) ?? [];
   }
 }
 

@@ -398,6 +398,19 @@ testTerminal(
 );
 
 testTerminal(
+  "rendering: pasted control characters do not reach the user's own terminal",
+  async () => {
+    await using server = new TestServer();
+    await using alice = await Terminal.join(server.port, "alice");
+    const output = await alice.recordUntil(
+      "31m the end",
+      () => alice.paste("U+009B is like ESC and [: \u009b31m the end"),
+    );
+    assert(!output.includes("\u009b"), "The terminal receives U+009B");
+  },
+);
+
+testTerminal(
   "rendering: a window that becomes narrower or wider shows no line twice",
   async () => {
     await using server = new TestServer();

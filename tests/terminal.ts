@@ -143,6 +143,20 @@ export class Terminal {
     return screen.trimEnd().split("\n").map((row) => row.trimEnd());
   }
 
+  /** Records what the program writes, until that contains this text. */
+  async recordUntil(text: string, act: () => Promise<void>): Promise<string> {
+    const path = await Deno.makeTempFile();
+    await this.#tmux("pipe-pane", `cat > ${path}`);
+    await act();
+    let output = "";
+    await this.#until(`should receive ${text}`, async () => {
+      output = await Deno.readTextFile(path);
+      return output.includes(text);
+    });
+    await Deno.remove(path);
+    return output;
+  }
+
   /** Waits for these texts to be on the screen, wherever. */
   async shows(...parts: string[]): Promise<void> {
     await this.#until(
