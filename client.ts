@@ -112,8 +112,8 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws whatever the output throws, and whatever the input throws except a connection
- *         error: see {@linkcode isConnectionError}.
+ * @throws if the server is silent for too long. And whatever the output throws, and whatever
+ *         the input throws except a connection error: see {@linkcode isConnectionError}.
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -162,11 +162,9 @@ class Conversation {
   async runPipelines(): Promise<Ending> {
     const receiving = this.#receive();
     try {
-      return await Promise.race([
-        receiving, // The server has ended the connection.
-        this.#send(receiving), // It fails, or ends when `receiving` ends.
-        this.#silence.waitForTimeout(), // The server does not answer.
-      ]);
+      // `receiving` ends when the server has ended the connection. `#send` ends at the same
+      // time, or fails: for example, because the server does not answer.
+      return await Promise.race([receiving, this.#send(receiving)]);
     } finally {
       this.conn.close();
     }
@@ -217,7 +215,7 @@ class Conversation {
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
-      return await receiving;
+      return await this.#silence.limit(this.options.sendTimeoutMs, receiving);
     }
   }
 
@@ -280,7 +278,7 @@ class SilenceDetector {
   #maxSilenceMs = Infinity;
   #silenceMs = 0;
   #isOutputBusy = false;
-  readonly #timeout = Promise.withResolvers<void>();
+  readonly #timeout = Promise.withResolvers<never>();
 
   /** Passes on the lines from the server. */
   async *watch(lines: AsyncIterable<string>): AsyncGenerator<string> {
@@ -297,12 +295,12 @@ class SilenceDetector {
     }
   }
 
-  /** Waits for some work. Meanwhile the server may be silent for so long, and no longer. */
+  /** Waits for some work. Fails if the server is silent for too long meanwhile. */
   async limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
     try {
-      return await work;
+      return await Promise.race([work, this.#timeout.promise]);
     } finally {
       this.#maxSilenceMs = Infinity;
     }
@@ -311,13 +309,9 @@ class SilenceDetector {
   #check(): void {
     if (this.#isOutputBusy) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
-    if (this.#silenceMs >= this.#maxSilenceMs) this.#timeout.resolve();
-  }
-
-  /** Resolves when the server has been silent for too long. */
-  async waitForTimeout(): Promise<Ending> {
-    await this.#timeout.promise;
-    return { status: 1, message: SERVER_SILENT };
+    if (this.#silenceMs >= this.#maxSilenceMs) {
+      this.#timeout.reject(new ExitError(1, SERVER_SILENT));
+    }
   }
 }
 

@@ -126,7 +126,7 @@ class TestChat {
 
   constructor(
     chat: Chat,
-    conn: Deno.TcpConn,
+    readonly conn: Deno.TcpConn,
     readonly server: Person,
     options: Partial<ChatOptions>,
   ) {
@@ -736,8 +736,13 @@ const PATIENCE_MS = 2_000;
 /** Fails unless the client gives up its server and says that it is silent. */
 async function isGivenUp(chat: TestChat, when: string): Promise<void> {
   const complaint = `The client still waits for a server ${when}`;
-  const ending = await within(PATIENCE_MS, chat.ending, complaint);
-  assertEnding(ending, { status: 1, message: SILENT });
+  const error = await within(
+    PATIENCE_MS,
+    assertRejects(() => chat.ending),
+    complaint,
+  );
+  const { status, message } = error as Error & { status: number };
+  assertEnding({ status, message }, { status: 1, message: SILENT });
 }
 
 /**
@@ -768,6 +773,13 @@ Deno.test("filter: the client gives up on a server that does not answer a name, 
   await isGivenUp(answersOnlyOnce, "that only says to wait");
   await isGivenUp(acceptsNothing, "that accepts no message");
   await isGivenUp(doesNotEnd, "that does not end the connection");
+});
+
+Deno.test("filter: if a write fails, and the server does not end the connection, the client gives up", async () => {
+  const chat = await TestChat.startAsMember(TIMEOUTS);
+  chat.conn.write = () => Promise.reject(new Deno.errors.BrokenPipe("a test"));
+  chat.types("hi");
+  await isGivenUp(chat, "that does not end a broken connection");
 });
 
 Deno.test("filter: a timeout that is undefined takes its default", async () => {
