@@ -17,7 +17,7 @@
  * For a first reading: `Conversation` is the part that uses the network. The sections
  * about a silent server, escape sequences and the terminal can wait.
  *
- * Only `main` exits. It calls `run`, which returns how it has ended, or throws an error.
+ * Only `main` exits. It calls `run`, which returns an `Ending`, or throws an error.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -145,7 +145,7 @@ export function chat(
  *     `#send`                          `#receive`
  *     sends the name "alice", waits    shows "Welcome, alice!", ends the wait
  *     sends the message "Hi"           shows "bob: Hi alice!"
- *     sends a FIN                      shows what still comes, up to the server's FIN
+ *     sends a FIN                      shows the last lines, up to the server's FIN
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
@@ -553,7 +553,7 @@ class LineQueue {
   /** The line that is being sent, if there is one. */
   beingSent?: string;
   readonly #waiting: string[] = [];
-  /** Whether the user wants to leave. No more lines come. */
+  /** Whether the user wants to leave. Then no line is added any more. */
   hasEnded = false;
   #changed = Promise.withResolvers<void>(); // a new line, or the end
 
