@@ -278,7 +278,7 @@ class SilenceDetector {
   #maxSilenceMs = Infinity;
   #silenceMs = 0;
   #isOutputBusy = false;
-  readonly #timeout = Promise.withResolvers<never>();
+  #timeout?: PromiseWithResolvers<never>; // Each wait gets a new one.
 
   /** Passes on the lines from the server. */
   async *watch(lines: AsyncIterable<string>): AsyncGenerator<string> {
@@ -297,10 +297,12 @@ class SilenceDetector {
 
   /** Waits for some work. Fails if the server is silent for too long meanwhile. */
   async limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
+    const timeout = Promise.withResolvers<never>();
+    this.#timeout = timeout;
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
     try {
-      return await Promise.race([work, this.#timeout.promise]);
+      return await Promise.race([work, timeout.promise]);
     } finally {
       this.#maxSilenceMs = Infinity;
     }
@@ -310,7 +312,7 @@ class SilenceDetector {
     if (this.#isOutputBusy) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
     if (this.#silenceMs >= this.#maxSilenceMs) {
-      this.#timeout.reject(new ExitError(1, SERVER_SILENT));
+      this.#timeout?.reject(new ExitError(1, SERVER_SILENT));
     }
   }
 }
