@@ -80,7 +80,10 @@ export interface ChatOptions {
   input: AsyncIterable<string>;
   /** Where the lines from the server are shown. */
   output: Output;
-  /** Milliseconds that the server may be silent when it has to answer a name. */
+  /**
+   * Milliseconds that the server may be silent when it has to answer a name, or to end the
+   * connection before a name was accepted.
+   */
   answerTimeoutMs?: number;
   /**
    * Milliseconds that the server may be silent while it has to accept a message, or to
@@ -112,8 +115,8 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws if the server is silent for too long. And whatever the output throws, and whatever
- *         the input throws except a connection error: see {@linkcode isConnectionError}.
+ * @throws if the server is silent for too long, or if the input or the output fails. But if
+ *         {@linkcode isConnectionError} is true for an error of the input, it is ignored.
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -162,8 +165,8 @@ class Conversation {
   async runPipelines(): Promise<Ending> {
     const receiving = this.#receive();
     try {
-      // `receiving` ends when the server has ended the connection. `#send` ends at the same
-      // time, or fails: for example, because the server does not answer.
+      // `receiving` ends when the server has ended the connection. `#send` does not end
+      // before that, but it can fail: for example, because the server does not answer.
       return await Promise.race([receiving, this.#send(receiving)]);
     } finally {
       this.conn.close();
@@ -296,16 +299,12 @@ class SilenceDetector {
   }
 
   /** Waits for some work. Fails if the server is silent for too long meanwhile. */
-  async limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
+  limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
     const timeout = Promise.withResolvers<never>();
     this.#timeout = timeout;
     this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
-    try {
-      return await Promise.race([work, timeout.promise]);
-    } finally {
-      this.#maxSilenceMs = Infinity;
-    }
+    return Promise.race([work, timeout.promise]);
   }
 
   #check(): void {
