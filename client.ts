@@ -115,8 +115,9 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws if the server is silent for too long, or if the input or the output fails. But if
- *         {@linkcode isConnectionError} is true for an error of the input, it is ignored.
+ * @throws if the server is silent for too long, or if the input or the output fails. (If
+ *         {@linkcode isConnectionError} is true for an error of the input, the connection
+ *         counts as broken.)
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -218,20 +219,19 @@ class Conversation {
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
-      return await this.#silence.limit(this.options.sendTimeoutMs, receiving);
+      return await this.#silence.limit(this.#timeoutMs, receiving);
     }
   }
 
   /**
-   * Registration is request and response: a name is sent, then answered. A name is not
-   * sanitized, so that the server can refuse it.
+   * Registration is request and response: a name is sent, then answered. What the user
+   * types as a name is not sanitized, so that the server can refuse it.
    */
   async #sendName(line: string): Promise<void> {
     const answer = Promise.withResolvers<void>();
     this.#answer = answer;
-    const timeoutMs = this.options.answerTimeoutMs;
-    await this.#silence.limit(timeoutMs, writeLine(this.conn, line));
-    await this.#silence.limit(timeoutMs, answer.promise);
+    await this.#silence.limit(this.#timeoutMs, writeLine(this.conn, line));
+    await this.#silence.limit(this.#timeoutMs, answer.promise);
   }
 
   async #sendMessage(line: string): Promise<void> {
@@ -239,15 +239,19 @@ class Conversation {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
       const sending = writeLine(this.conn, sanitize(line));
-      await this.#silence.limit(this.options.sendTimeoutMs, sending);
+      await this.#silence.limit(this.#timeoutMs, sending);
     }
+  }
+
+  /** How long the server may be silent. Slow receivers can hold back a member. */
+  get #timeoutMs(): number {
+    const { answerTimeoutMs, sendTimeoutMs } = this.options;
+    return this.#state === "member" ? sendTimeoutMs : answerTimeoutMs;
   }
 
   /** Half-closes the connection, and waits until the server has ended it, too. */
   async #leave(receiving: Promise<Ending>): Promise<Ending> {
-    const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    const isMember = this.#state === "member";
-    const timeoutMs = isMember ? sendTimeoutMs : answerTimeoutMs;
+    const timeoutMs = this.#timeoutMs;
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
     return await this.#silence.limit(timeoutMs, receiving);
@@ -559,6 +563,7 @@ class LineQueue {
   #changed = Promise.withResolvers<void>(); // a new line, or the end
 
   add(line: string): void {
+    if (this.hasEnded) return; // For example, a paste goes on after "quit".
     this.#waiting.push(line);
     this.#changed.resolve();
   }

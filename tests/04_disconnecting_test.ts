@@ -88,6 +88,7 @@ Deno.test("disconnecting: when a member closes or resets its connection, the oth
     if (name === "alice") leaver.closes();
     else leaver.resets();
     await bob.receivesAmongPings(dave, announcements.left(name));
+    await untilIdle(); // Now bob would see that it left a second time.
     await dave.sends("that was all");
     await bob.receives("dave: that was all");
   }
@@ -261,10 +262,16 @@ Deno.test("disconnecting: if the network is down, the connection ends, and no bu
   const bob = await server.join("bob");
   for (const code of ["EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"]) {
     const alice = await server.join(`alice_${code}`);
+    await bob.receives(announcements.joined(alice.name));
     const error = Object.assign(new Error("the network is down"), { code });
     alice.serverEnd.write = () => Promise.reject(error);
-    await bob.sends("hi");
-    await untilIdle();
+    await bob.sends("hi"); // The write of this line fails.
+    alice.serverEnd.read = () => Promise.reject(error);
+    await alice.sends("hi"); // This ends the read that waits. The next one fails.
+    await bob.receivesNow(
+      `${alice.name}: hi`,
+      announcements.left(alice.name),
+    );
     assertEquals(server.warnings, []);
   }
 });

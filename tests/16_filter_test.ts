@@ -786,6 +786,10 @@ Deno.test("filter: if a write fails, and the server does not end the connection,
   chat.conn.write = () => Promise.reject(new Deno.errors.BrokenPipe("a test"));
   chat.types("hi");
   await isGivenUp(chat, "that does not end a broken connection");
+  const noMember = await TestChat.start({ ...TIMEOUTS, sendTimeoutMs: 60_000 });
+  noMember.conn.write = chat.conn.write;
+  noMember.types("alice");
+  await isGivenUp(noMember, "that does not end a broken connection");
 });
 
 Deno.test("filter: a timeout that is undefined takes its default", async () => {

@@ -335,6 +335,19 @@ for (const quit of ["quit", "/quit"]) {
 }
 
 testTerminal(
+  "terminal: no pasted line is sent after quit, even if U+2028 separates the lines",
+  async () => {
+    await using server = new TestServer();
+    await using alice = await Terminal.join(server.port, "alice");
+    const bob = await server.join("bob");
+    await alice.shows(announcements.joined("bob"));
+    await alice.paste("/quit\u2028not this line\u2028");
+    await bob.receives(announcements.left("alice"));
+    await alice.ends(0);
+  },
+);
+
+testTerminal(
   "terminal: when the server is killed, the half-typed line stays on the client's screen",
   async () => {
     await using server = await Server.start();
