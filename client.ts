@@ -302,7 +302,10 @@ class SilenceDetector {
     }
   }
 
-  /** Waits for some work. Fails if the server is silent for too long meanwhile. */
+  /**
+   * Waits for some work. Fails if the server is silent for too long meanwhile. When the work
+   * is done, nobody waits for `timeout` any more, so a later silence has no effect.
+   */
   limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
     const timeout = Promise.withResolvers<never>();
     this.#timeout = timeout;
