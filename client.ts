@@ -31,11 +31,11 @@ import {
   DEFAULT_PORT,
   formatAddress,
   isConnectionError,
+  isLineTooLong,
   isLongerThan,
   isNameQuestion,
   isWelcome,
   MAX_MESSAGE_CHARS,
-  mayHaveBeenCut,
   nameKey,
   parsePort,
   parseRefusal,
@@ -153,8 +153,8 @@ export function chat(
  */
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
-  /** The answer to the last name, as a promise. Each name gets a new one. */
-  #answer?: PromiseWithResolvers<void>;
+  /** It resolves when the last name has been answered. Each name gets a new one. */
+  #nameAnswered?: PromiseWithResolvers<void>;
   readonly #silence = new SilenceDetector();
 
   constructor(
@@ -198,10 +198,10 @@ class Conversation {
     if (isWelcome(line)) {
       this.#state = "member";
       output.onJoin?.();
-      this.#answer?.resolve(); // Now `#send` takes the next line.
+      this.#nameAnswered?.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       output.onRefusal?.(refusal);
-      this.#answer?.resolve();
+      this.#nameAnswered?.resolve();
     }
   }
 
@@ -219,7 +219,7 @@ class Conversation {
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
-      return await this.#silence.limit(this.#timeoutMs, receiving);
+      return await this.#silence.waitUnlessSilent(this.#timeoutMs, receiving);
     }
   }
 
@@ -228,18 +228,19 @@ class Conversation {
    * types as a name is not sanitized, so that the server can refuse it.
    */
   async #sendName(line: string): Promise<void> {
-    const answer = Promise.withResolvers<void>();
-    this.#answer = answer;
-    await this.#silence.limit(this.#timeoutMs, writeLine(this.conn, line));
-    await this.#silence.limit(this.#timeoutMs, answer.promise);
+    const nameAnswered = Promise.withResolvers<void>();
+    this.#nameAnswered = nameAnswered;
+    const sending = writeLine(this.conn, line);
+    await this.#silence.waitUnlessSilent(this.#timeoutMs, sending);
+    await this.#silence.waitUnlessSilent(this.#timeoutMs, nameAnswered.promise);
   }
 
   async #sendMessage(line: string): Promise<void> {
     if (isMessageTooLong(line)) {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
-      const sending = writeLine(this.conn, sanitize(line));
-      await this.#silence.limit(this.#timeoutMs, sending);
+      const sending = writeLine(this.conn, sanitizeLine(line));
+      await this.#silence.waitUnlessSilent(this.#timeoutMs, sending);
     }
   }
 
@@ -251,10 +252,10 @@ class Conversation {
 
   /** Half-closes the connection, and waits until the server has ended it, too. */
   async #leave(receiving: Promise<Ending>): Promise<Ending> {
-    const timeoutMs = this.#timeoutMs;
+    const timeoutMs = this.#timeoutMs; // It depends on the state.
     this.#state = "leaving";
     await this.conn.closeWrite(); // It sends a FIN.
-    return await this.#silence.limit(timeoutMs, receiving);
+    return await this.#silence.waitUnlessSilent(timeoutMs, receiving);
   }
 }
 
@@ -263,8 +264,8 @@ function writeLine(sink: Sink, line: string): Promise<void> {
 }
 
 function isMessageTooLong(message: string): boolean {
-  return mayHaveBeenCut(message) ||
-    isLongerThan(sanitize(message), MAX_MESSAGE_CHARS);
+  return isLineTooLong(message) ||
+    isLongerThan(sanitizeLine(message), MAX_MESSAGE_CHARS);
 }
 
 // ------------------------------------------------------------- a silent server
@@ -279,7 +280,8 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
  * server is not to blame for them: while our own output is slow, and while this program is
  * suspended.
  *
- * Not handled: while a user types nothing, a server that has vanished is not noticed.
+ * Not handled: the kernel accepts some messages even if the server has vanished. So a
+ * member may notice that only after many messages, or when leaving.
  */
 class SilenceDetector {
   #maxSilenceMs = Infinity;
@@ -306,7 +308,7 @@ class SilenceDetector {
    * Waits for some work. Fails if the server is silent for too long meanwhile. When the work
    * is done, nobody waits for `timeout` any more, so a later silence has no effect.
    */
-  limit<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
+  waitUnlessSilent<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
     const timeout = Promise.withResolvers<never>();
     this.#timeout = timeout;
     this.#maxSilenceMs = maxSilenceMs;
@@ -345,14 +347,19 @@ const ESCAPE_SEQUENCES = new RegExp(
 );
 
 /**
- * Sanitizes lines, because the client trusts no server. Each escape sequence is
- * removed as a whole. If only its ESC were removed, the rest would be left as text.
+ * Sanitizes a line. Each escape sequence is removed as a whole. If only its ESC were
+ * removed, the rest would be left as text.
  */
+function sanitizeLine(line: string): string {
+  return sanitize(line.replace(ESCAPE_SEQUENCES, ""));
+}
+
+/** Sanitizes lines from the server, because the client trusts no server. */
 async function* sanitizeLines(
   lines: AsyncIterable<string>,
 ): AsyncGenerator<string> {
   for await (const line of lines) {
-    yield sanitize(line.replace(ESCAPE_SEQUENCES, ""));
+    yield sanitizeLine(line);
   }
 }
 
@@ -477,13 +484,13 @@ class Terminal implements Output {
   readonly #typedLine = new TypedLine(
     NAME_PROMPT,
     (line) => this.#handleLine(line),
-    () => this.#leave(),
+    () => this.#endInput(),
   );
   readonly #screen = new Screen(this.#typedLine);
 
   constructor(readonly name?: string) {
     if (name !== undefined) this.queue.add(name);
-    stdout.on("error", () => this.#leave()); // The window was closed.
+    stdout.on("error", () => this.#endInput()); // The window was closed.
   }
 
   /** Handles keys until the user leaves. Then the last messages get some time. */
@@ -492,7 +499,7 @@ class Terminal implements Output {
       this.#typedLine.handleKey(key);
       if (this.queue.hasEnded) break;
     }
-    this.#leave(); // If there are no more keys, the window was closed.
+    this.#endInput(); // If there are no more keys, the window was closed.
     await sleep(LEAVE_TIMEOUT_MS);
     return { status: 0 };
   }
@@ -502,7 +509,7 @@ class Terminal implements Output {
     // Arrow up brings back messages, but no names.
     if (!this.#isMember) this.#typedLine.clearHistory();
     if (QUIT.test(line)) {
-      this.#leave();
+      this.#endInput();
     } else if (this.#isMember && isMessageTooLong(line)) {
       this.showNotice(MESSAGE_TOO_LONG);
       // The user can shorten it. Not handled: in a paste, the next line is added to it.
@@ -512,7 +519,7 @@ class Terminal implements Output {
     }
   }
 
-  #leave(): void {
+  #endInput(): void {
     this.queue.end();
     this.#screen.removeTypedLine();
   }

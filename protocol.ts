@@ -79,7 +79,7 @@ export function checkName(
   isTaken: (key: string) => boolean,
 ): NameCheck {
   // NFKC can take a second for a long text, so the length is also checked before it.
-  const isFarTooLong = mayHaveBeenCut(typed) ||
+  const isFarTooLong = isLineTooLong(typed) ||
     isLongerThan(typed.trim(), MAX_TYPED_NAME_CHARS);
   if (isFarTooLong) return { refusal: NAME_TOO_LONG };
   const name = typed.trim().normalize("NFKC");
@@ -119,7 +119,7 @@ export function nameKey(name: string): string {
  * room. If the line was cut, the HTTP version at its end may be missing.
  */
 export function isHttpRequest(line: string): boolean {
-  const pattern = mayHaveBeenCut(line)
+  const pattern = isLineTooLong(line)
     ? /^[A-Z]+ \S+/
     : /^[A-Z]+ \S+ HTTP\/1\.\d$/;
   return pattern.test(line);
@@ -170,15 +170,15 @@ export function isLongerThan(text: string, max: number): boolean {
   return [...text].length > max;
 }
 
-/** A line with this many UTF-16 code units, or more, may have been cut. */
-const CUT_LENGTH = 4 * 1024;
+/** A line of this many UTF-16 code units, or more, is too long. */
+const MAX_LINE_LENGTH = 4 * 1024;
 
 /**
- * Whether a line from {@linkcode readLines} may have been cut because it was too
- * long. Such a line must be refused.
+ * Whether a line from {@linkcode readLines} is too long. It may have been cut, so it
+ * must be refused.
  */
-export function mayHaveBeenCut(line: string): boolean {
-  return line.length >= CUT_LENGTH;
+export function isLineTooLong(line: string): boolean {
+  return line.length >= MAX_LINE_LENGTH;
 }
 
 // ------------------------------------------------------------- what is announced
@@ -375,9 +375,9 @@ async function* shareFairly(
 }
 
 /**
- * While `nextTurn` keeps the event loop busy, Deno looks at its sockets only about once in
- * 60 turns. While the queue waits for a timer, Deno can look at them. So every eighth wait
- * in the queue is for a timer.
+ * Usually Deno looks at its sockets once in each turn of the event loop. But while
+ * `nextTurn` keeps the loop busy, it does so only about once in 60 turns. While the queue
+ * waits for a timer, Deno can look at them. So every eighth wait in the queue is for one.
  */
 const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();
@@ -393,21 +393,21 @@ function waitInQueue(): Promise<void> {
 
 /**
  * Stage 3: bounds the memory that a line without a newline can take. When more than
- * {@linkcode CUT_LENGTH} units of a line have been passed on, the rest of the line is
+ * {@linkcode MAX_LINE_LENGTH} units of a line have been passed on, the rest of the line is
  * thrown away, up to its newline. If the limit was 5:
  *
  *     what arrives      "abc"    "def"    "ghi"    "j\n"
  *     is passed on      "abc"    "def"             "\n"
  *
  * So a cut line has at least one unit more than the limit. If its last unit is a `\r`,
- * TextLineStream removes that one. {@linkcode mayHaveBeenCut} allows for this.
+ * TextLineStream removes that one. {@linkcode isLineTooLong} allows for this.
  */
 async function* cutLongLines(
   parts: AsyncIterable<string>,
 ): AsyncGenerator<string> {
   let lineLength = 0; // of the unfinished line
   for await (const part of parts) {
-    const isTooLong = lineLength > CUT_LENGTH;
+    const isTooLong = lineLength > MAX_LINE_LENGTH;
     const endsLine = part.endsWith("\n");
     if (!isTooLong) {
       yield part;

@@ -62,9 +62,9 @@ import {
   formatUsers,
   isConnectionError,
   isHttpRequest,
+  isLineTooLong,
   isLongerThan,
   MAX_MESSAGE_CHARS,
-  mayHaveBeenCut,
   nameKey,
   parsePort,
   readLines,
@@ -206,7 +206,7 @@ class Room {
     const { hostname, port } = client.conn.remoteAddr;
     const address = formatAddress(hostname, port);
     this.options.print(`✅ ${name} connected from ${address}`);
-    this.#announce(announcements.joined(name));
+    this.#announceToAll(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
     // It subscribes after its join was announced, so it does not receive this line.
     client.runSendLoop(this.#log.subscribe(client));
@@ -215,11 +215,11 @@ class Room {
   /** Broadcasts a message, unless it is too long or there is nothing to see in it. */
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
-    if (mayHaveBeenCut(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
+    if (isLineTooLong(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
       // `sendLine` would wait for the end of the member's send loop, until the member
       // leaves. So the send loop has to send this answer: it goes through the log.
       const answer = announcements.messageTooLong;
-      this.#log.append({ line: answer, sender, onlyForSender: true });
+      this.#log.append({ line: answer, sender, isAnswer: true });
     } else if (text !== "") {
       const message = formatMessage(sender.name, text);
       this.#log.append({ line: message, sender });
@@ -228,7 +228,7 @@ class Room {
   }
 
   /** Broadcasts that somebody has joined or left, and prints who is here now. */
-  #announce(line: string): void {
+  #announceToAll(line: string): void {
     this.#log.append({ line });
     this.options.print(line);
     this.options.print(`📊 ${this.#listUsers()}`);
@@ -275,7 +275,9 @@ class Room {
     if (client.state !== "member") return;
     this.#log.stopAtEnd(client);
     this.#members.delete(nameKey(client.name));
-    if (!this.#isShuttingDown) this.#announce(announcements.left(client.name));
+    if (!this.#isShuttingDown) {
+      this.#announceToAll(announcements.left(client.name));
+    }
   }
 
   /**
@@ -329,9 +331,11 @@ type State = "new" | "member" | "leaving" | "closed";
  *     to closed     the connection is closed (`Room.#close`), in any state
  *
  * Sends are queued: each one starts when the one before has ended. So a socket has
- * one writer at a time, and lines never mix. A member's sends are, in this order: the
- * question for a name, perhaps refusals, the welcome, the whole send loop (until the
- * member leaves), perhaps a last line, and the FIN.
+ * one writer at a time, and lines never mix. The sends of a member, in their order:
+ *
+ *     question → refusals → welcome → send loop → last line → FIN
+ *
+ * The whole send loop is one of these sends. It ends when the member leaves.
  */
 class Client {
   state: State = "new";
@@ -428,7 +432,7 @@ const MAX_BATCH_SIZE = 128 * 1024;
  * A line for all members but its sender, if it has one. An answer is only for its
  * sender: for example, that a message was too long.
  */
-type Entry = { line: string; sender?: Client; onlyForSender?: boolean };
+type Entry = { line: string; sender?: Client; isAnswer?: boolean };
 
 /**
  * Entries as bytes: those from `offset` up to, but not including, `nextOffset`.
@@ -606,9 +610,9 @@ function sizeOf({ line }: Entry): number {
   return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
-function isFor(receiver: Client, { sender, onlyForSender }: Entry): boolean {
+function isFor(receiver: Client, { sender, isAnswer }: Entry): boolean {
   const isSender = sender === receiver;
-  return onlyForSender ? isSender : !isSender;
+  return isAnswer ? isSender : !isSender;
 }
 
 // ---------------------------------------------------------------- flow control

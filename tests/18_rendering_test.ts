@@ -92,6 +92,26 @@ Deno.test("rendering: the client removes whole escape sequences, and control cha
   }
 });
 
+Deno.test("rendering: the client removes whole escape sequences from the messages that its user sends", async () => {
+  const { chat } = await import("../client.ts");
+  const network = new MemoryNetwork();
+  const listener = network.listen();
+  const accepted = listener.accept();
+  const conn = await network.connect(listener.addr.port);
+  const server = new Person(await accepted, "the server");
+  // The second message has 1,501 characters, but only one of them is not a color.
+  const messages = ["\x1b[31mred\x1b[0m", "\x1b[31m".repeat(300) + "x"];
+  const ending = chat(conn, {
+    input: ReadableStream.from(["alice", ...messages]),
+    output: { show: () => {}, showNotice: () => {} },
+  });
+  await server.receives("alice");
+  await server.sends(WELCOME);
+  await server.receives("red", "x");
+  await server.halfCloses();
+  await ending;
+});
+
 Deno.test("rendering: the client removes the text of an unfinished window title, but not the next line", async () => {
   const { shown } = await show("bob: be\x1b]0;title", "bob: next");
   assertLines(shown, ["bob: be", "bob: next"], "the user");

@@ -150,7 +150,7 @@ testProgram("readme: the limits are those of the program", async () => {
   const claims: Record<string, string> = {
     MAX_MESSAGE_CHARS: "messages of more than N characters",
     MAX_NAME_CHARS: "names of more than N,",
-    CUT_LENGTH: "lines of more than N,",
+    MAX_LINE_LENGTH: "lines of more than N,",
     nameTimeoutMs: "clients without a name after N s",
     maxClients: "connections after the first N ",
     stallTimeoutMs: "for N s while a sender waits",

@@ -56,7 +56,7 @@ class Room {
     // The client sends no more. We hope that it does not want to receive more either.
     conn.close();
     this.#clients.delete(client);
-    await this.#announce(`[SYSTEM] ${client.name} left the chat!`, client);
+    await this.#announceToAll(`[SYSTEM] ${client.name} left the chat!`, client);
   }
 
   /** Asks for a name. */
@@ -72,7 +72,7 @@ class Room {
     const name = line || `User_${port}`;
     client.name = name;
     this.options.print(`✅ ${name} connected from ${hostname}:${port}`);
-    await this.#announce(`[SYSTEM] ${name} joined the chat!`, client);
+    await this.#announceToAll(`[SYSTEM] ${name} joined the chat!`, client);
     const users = this.#listUsers();
     await this.#sendLine(client, `[SYSTEM] Welcome, ${name}! ${users}`);
   }
@@ -86,7 +86,7 @@ class Room {
   }
 
   /** Broadcasts that somebody has joined or left, and prints who is here now. */
-  async #announce(line: string, client: Client): Promise<void> {
+  async #announceToAll(line: string, client: Client): Promise<void> {
     await this.#broadcast(line, client);
     this.options.print(line);
     this.options.print(`📊 ${this.#listUsers()}`);
