@@ -2,20 +2,20 @@
  * Lesson 3: broadcast.
  *
  * To broadcast is to send a copy of each message to all other members. If a receiver is
- * slow, the send buffer of its socket becomes full: a write may accept only a part of a
- * line, and the rest has to wait. Two things can go wrong. If two sends to the
- * same socket overlap, their lines mix. And if receivers get the lines in different
- * orders, people read different conversations.
+ * slow, the server's send buffer for it becomes full: a write may accept only a part of
+ * a line, and the rest has to wait. Two things can go wrong. If one send starts before
+ * another one has finished, their lines mix. And if receivers get the lines in
+ * different orders, people read different conversations.
  *
- * The usual answers: only one piece of code, the writer, writes to a socket, and one
- * list of lines sets the order. In Go the writer is often a goroutine that reads from a
+ * The usual answers: only one piece of code, the writer, writes to a socket, and all
+ * lines go through one list, which sets their order for everybody. In Go the writer is often a goroutine that reads from a
  * channel, in Erlang a process with its mailbox. In the IRC server ngircd, all code
  * appends to a buffer of the connection, and only the main loop writes this buffer to
  * the socket.
  *
  * In these tests, a sleeper is a member that reads nothing until the test makes it read.
- * In the network in memory (`inMemory: true`), its buffer is smaller than a
- * `LARGE_MESSAGE`.
+ * Tests with `inMemory: true` use a network in memory. There, the buffer of a sleeper
+ * is too small for a `LARGE_MESSAGE`.
  */
 
 import { assertEquals, fail } from "@std/assert";

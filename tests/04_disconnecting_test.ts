@@ -6,12 +6,12 @@
  * longer exists". If a program closes a socket, or crashes, before it has read all input,
  * its kernel sends an RST.
  *
- * A server can notice an end in three ways. The input ends. Or a read or a write fails. Or
- * nothing arrives any more, because a cable was cut: only a timer or TCP keep-alive can
- * notice that. If each case is handled in its own place, one is easily forgotten: members
- * who left are still listed, and sockets stay open until there are no file descriptors
- * left. The usual answer is one function that ends a connection. A second call must do no
- * harm, because a read and a write can fail together.
+ * A server can notice an end in three ways: the input ends, a read or a write fails, or
+ * nothing arrives any more, for example because a cable was cut. (Only a timer or TCP
+ * keep-alive can notice the last one.) With separate code for each case, it is easy to
+ * forget one. Then members who left are still listed, and sockets stay open until there
+ * are no file descriptors left. The usual answer is one function that ends a connection.
+ * Calling it twice must do no harm, because a read and a write can fail together.
  *
  * A network error is normal: it ends only its connection. Any other error is a bug, and is
  * reported.

@@ -1,7 +1,7 @@
 /**
  * Lesson 9: one log for all.
  *
- * A server that does not wait for slow receivers must keep lines for them. With one
+ * A server that does not wait for slow receivers must keep their lines. With one
  * queue for each receiver, a line that waits for 1,000 receivers is in 1,000 queues:
  * that costs memory and time.
  *
@@ -11,8 +11,8 @@
  * A newcomer begins at the end of the log. An answer to one member is an entry, too, so
  * it arrives in the right order.
  *
- * Kafka and Redis Streams keep messages in logs, too. PostgreSQL sends its write-ahead
- * log, a log of its changes, to its replicas. Each replica has its own offset in it.
+ * Kafka and Redis Streams keep messages in logs, too. PostgreSQL sends a log of its
+ * changes, the write-ahead log, to its replicas. Each replica has its own offset in it.
  *
  * Some of these tests measure the memory that the server needs. Most use the network in
  * memory of lesson 8, where a receiver's buffer is small.
@@ -177,7 +177,7 @@ Deno.test("log: when writes to a member fail, lines that waited only for it are 
   await memory.isAtMost(MAX_GROWTH, complain);
 });
 
-Deno.test("log: after writes to every member have failed, new lines are not kept", async () => {
+Deno.test("log: if writes to every member have failed, new lines are not kept", async () => {
   await using server = new TestServer({ inMemory: true });
   const alice = await server.join("alice");
   const breakWrites = blockWritesTo(alice);
@@ -222,7 +222,7 @@ Deno.test("log: a member that joins during a flood receives every line after its
   assertLines(carolsLines, bobsLines.slice(joinIndex + 1), "carol");
 });
 
-Deno.test("log: a slow member that half-closes receives all earlier lines, but no later ones", async () => {
+Deno.test("log: a slow member that half-closes receives all lines from before that, but none from after it", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
   const leaver = await server.joinSleeper("leaver", alice, bob);

@@ -4,18 +4,18 @@
  * A program with one thread does one thing at a time, so no connection may use the thread
  * for long.
  *
- * `await` alone does not ensure this. If the promise is already resolved, the function
+ * `await` alone is not enough. After the `await` of a resolved promise, the function
  * continues in the same turn of the event loop, before the event loop looks at timers
  * and sockets. So a client that sends without a pause can make all others wait. A
- * server has to stop by itself after a bounded amount of work, and let the others
+ * server has to stop by itself after a limited amount of work, and let the others
  * continue.
  *
  * Operating systems share time in the same way. They give each program a slice of time,
- * and interrupt it at the end of its slice. Programs with an event loop have to yield by
+ * and interrupt it at the end of its slice. Programs with an event loop have to stop by
  * themselves: nginx limits what it reads from one connection at a time, and Redis limits
  * what it writes to one client.
  *
- * Memory is shared, too: a connection that sends little should use a small buffer.
+ * Connections share the memory, too. So one that sends little should have a small buffer.
  */
 
 import { assert } from "@std/assert";
@@ -86,7 +86,7 @@ async function joinFlooders(server: TestServer): Promise<Person[]> {
 }
 
 Deno.test(
-  "fairness: each turn of the event loop serves only one of the clients that flood",
+  "fairness: in each turn of the event loop, the server reads lines of only one of the clients that flood",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const flooders = await joinFlooders(server);
@@ -215,7 +215,7 @@ Deno.test(
 );
 
 Deno.test(
-  "fairness: for a busy connection, the server uses a few large reads",
+  "fairness: for a busy connection, the server makes few reads, and each is large",
   async () => {
     await using server = new TestServer({ inMemory: true });
     const alice = await server.join("alice");

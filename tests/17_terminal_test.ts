@@ -2,13 +2,13 @@
  * Lesson 17: the terminal.
  *
  * The user and the chat write on the same screen. Usually, the terminal itself edits
- * and shows the line that the user types, and passes it on at Enter. This is its
- * canonical mode. A chat line that arrives before Enter mixes with the typed text.
+ * and shows the line that the user types, and passes it on when Enter is pressed.
+ * This is its canonical mode. A chat line that arrives before Enter mixes with the typed text.
  *
  * In raw mode, a terminal passes on each key at once, and shows nothing. So the
  * program has to draw the typed line, and to draw it again below each line that
  * arrives. It also has to leave raw mode before it exits, even after an error or a
- * signal. Otherwise users might not see what they type next. Shells, editors, `less`
+ * signal. Otherwise the shell might not show what users type next. Shells, editors, `less`
  * and `ssh` use raw mode or a mode like it.
  *
  * The tests press keys in a real terminal, tmux, and look at its screen.
@@ -173,7 +173,7 @@ testTerminal(
 );
 
 testTerminal(
-  "terminal: with --name, the client does not ask for a name, and even quit is a name",
+  "terminal: with --name, the client does not ask for a name, and the name may be quit",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "quit");
@@ -335,7 +335,7 @@ for (const quit of ["quit", "/quit"]) {
 }
 
 testTerminal(
-  "terminal: no pasted line is sent after quit, even if U+2028 separates the lines",
+  "terminal: no pasted line is sent after quit, even if the line separator U+2028 is between the lines",
   async () => {
     await using server = new TestServer();
     await using alice = await Terminal.join(server.port, "alice");
