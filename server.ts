@@ -118,6 +118,13 @@ const DRAIN_TIMEOUT_MS = 1_000;
  *     at once    only `#close`: a stalled receiver, a full log, a bug
  *
  * A broken connection ends in the usual way, because its input ends.
+ *
+ * An example. Bob's client sends a FIN: Bob leaves.
+ *
+ *     1. His input ends, so `serve` calls `#disconnect`. Bob is not a member any more.
+ *     2. The others are sent "[SYSTEM] bob left the chat!".
+ *     3. Bob's send loop sends what was said before that, and ends. A FIN follows.
+ *     4. When all this has been sent, `serve` calls `#close`.
  */
 class Room {
   readonly #clients = new Set<Client>(); // All clients that are not closed.
@@ -208,7 +215,7 @@ class Room {
     this.options.print(`✅ ${name} connected from ${address}`);
     this.#announceToAll(announcements.joined(name));
     client.sendLine(announcements.welcome(name, this.#listUsers()));
-    // It subscribes after its join was announced, so it does not receive this line.
+    // It subscribes after its join was announced, so it does not receive that line.
     client.runSendLoop(this.#log.subscribe(client));
   }
 
@@ -216,8 +223,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (isLineTooLong(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // `sendLine` would wait for the end of the member's send loop, until the member
-      // leaves. So the send loop has to send this answer: it goes through the log.
+      // `sendLine` would queue the answer behind the send loop, which ends only when the
+      // member leaves. So the send loop has to send it: the answer goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, isAnswer: true });
     } else if (text !== "") {
@@ -645,6 +652,8 @@ const STALL_CHECK_INTERVAL_MS = 100;
  *        needed. Alice continues, too.
  *
  * Steps 1 to 3 are called back-pressure. Members that say little usually do not wait.
+ *
+ * Not counted: what is being written. For each receiver, that is one batch.
  */
 class FlowControl {
   readonly #log: Log;
@@ -678,8 +687,8 @@ class FlowControl {
    * Waits until everything from a sender has been delivered. If it waited only until the
    * sender is below the limit, the sender's next line could exceed the limit again.
    *
-   * The sender is one of the receivers: its own send loop has to come to the same offset.
-   * So whoever sends much must also read what others send.
+   * The sender is one of the receivers. So whoever sends much must also read what others
+   * send.
    *
    * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
    * afterwards.

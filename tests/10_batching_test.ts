@@ -202,6 +202,15 @@ Deno.test("batching: a member that leaves still receives all earlier lines, but 
   await leaver.isDisconnected();
 });
 
+Deno.test("batching: a member that leaves receives what was said just before, in the same turn of the event loop", async () => {
+  await using server = new TestServer({ inMemory: true });
+  const [alice, bob] = await server.joinAll("alice", "bob");
+  await Promise.all([bob.sends("just before"), alice.halfCloses()]);
+  await alice.receives("bob: just before");
+  await alice.isDisconnected();
+  await bob.receives(announcements.left("alice"));
+});
+
 Deno.test("batching: the answer to a message that is too long goes only to its sender", async () => {
   await using server = new TestServer({ inMemory: true });
   const [alice, bob] = await server.joinAll("alice", "bob");
