@@ -8,7 +8,7 @@
  * A `Conversation` has two pipelines, one for each direction of the connection:
  *
  *     send       input → socket
- *     receive    socket → lines → safe lines → watched lines → output
+ *     receive    socket → lines → safe lines → output
  *
  * In a pipe, as in the third command, the input is stdin and the output is stdout.
  * At a terminal, a `Terminal` provides both: it makes lines out of the keys that a person
@@ -155,21 +155,25 @@ class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
   /** It resolves when the last name has been answered. Each name gets a new one. */
   #nameAnswered?: PromiseWithResolvers<void>;
-  readonly #silence = new SilenceDetector();
+  readonly #silence: SilenceDetector;
 
   constructor(
     readonly conn: Deno.TcpConn,
     readonly options: Required<ChatOptions>,
-  ) {}
+  ) {
+    this.#silence = new SilenceDetector(options.answerTimeoutMs);
+  }
 
   /** Runs both pipelines until the conversation has ended. */
   async runPipelines(): Promise<Ending> {
     const receiving = this.#receive();
     try {
-      // `receiving` ends when the server has ended the connection. `#send` does not end
-      // before that, but it can fail: for example, because the server does not answer.
-      return await Promise.race([receiving, this.#send(receiving)]);
+      // The server may end the connection before everything has been sent.
+      await Promise.race([receiving, this.#send()]);
+      // Now the server has to end the connection, if it has not done so yet.
+      return await this.#silence.waitUnlessSilent(receiving);
     } finally {
+      this.#silence.stop();
       this.conn.close();
     }
   }
@@ -178,10 +182,11 @@ class Conversation {
   async #receive(): Promise<Ending> {
     const lines = readLines(this.conn);
     const safeLines = sanitizeLines(lines);
-    const watchedLines = this.#silence.watch(safeLines);
     let lastLine = "";
-    for await (const line of watchedLines) {
+    for await (const line of safeLines) {
+      this.#silence.pause(); // If our own output is slow, the server is not to blame.
       await this.options.output.show(line);
+      this.#silence.restart();
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
@@ -197,6 +202,8 @@ class Conversation {
     const refusal = parseRefusal(line);
     if (isWelcome(line)) {
       this.#state = "member";
+      // Slow receivers can hold back a member.
+      this.#silence.maxSilenceMs = this.options.sendTimeoutMs;
       output.onJoin?.();
       this.#nameAnswered?.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
@@ -205,21 +212,18 @@ class Conversation {
     }
   }
 
-  /**
-   * The send pipeline. Each line is sent before the next one is taken. After the last one,
-   * the server may still send something, so this waits for the receive pipeline.
-   */
-  async #send(receiving: Promise<Ending>): Promise<Ending> {
+  /** The send pipeline. Each line is sent before the next one is taken. */
+  async #send(): Promise<void> {
     try {
       for await (const line of this.options.input) {
         if (this.#state === "member") await this.#sendMessage(line);
         else await this.#sendName(line);
       }
-      return await this.#leave(receiving);
+      this.#state = "leaving";
+      await this.conn.closeWrite(); // It sends a FIN: nothing more will be sent.
     } catch (error) {
       // If the connection is broken, `#receive` sees it, too, and reports the end.
       if (!isConnectionError(error)) throw error;
-      return await this.#silence.waitUnlessSilent(this.#timeoutMs, receiving);
     }
   }
 
@@ -230,9 +234,8 @@ class Conversation {
   async #sendName(line: string): Promise<void> {
     const nameAnswered = Promise.withResolvers<void>();
     this.#nameAnswered = nameAnswered;
-    const sending = writeLine(this.conn, line);
-    await this.#silence.waitUnlessSilent(this.#timeoutMs, sending);
-    await this.#silence.waitUnlessSilent(this.#timeoutMs, nameAnswered.promise);
+    await this.#silence.waitUnlessSilent(writeLine(this.conn, line));
+    await this.#silence.waitUnlessSilent(nameAnswered.promise);
   }
 
   async #sendMessage(line: string): Promise<void> {
@@ -240,22 +243,8 @@ class Conversation {
       this.options.output.showNotice(MESSAGE_TOO_LONG);
     } else {
       const sending = writeLine(this.conn, sanitizeLine(line));
-      await this.#silence.waitUnlessSilent(this.#timeoutMs, sending);
+      await this.#silence.waitUnlessSilent(sending);
     }
-  }
-
-  /** How long the server may be silent. Slow receivers can hold back a member. */
-  get #timeoutMs(): number {
-    const { answerTimeoutMs, sendTimeoutMs } = this.options;
-    return this.#state === "member" ? sendTimeoutMs : answerTimeoutMs;
-  }
-
-  /** Half-closes the connection, and waits until the server has ended it, too. */
-  async #leave(receiving: Promise<Ending>): Promise<Ending> {
-    const timeoutMs = this.#timeoutMs; // It depends on the state.
-    this.#state = "leaving";
-    await this.conn.closeWrite(); // It sends a FIN.
-    return await this.#silence.waitUnlessSilent(timeoutMs, receiving);
   }
 }
 
@@ -284,42 +273,45 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
  * member may notice that only after many messages, or when leaving.
  */
 class SilenceDetector {
-  #maxSilenceMs = Infinity;
   #silenceMs = 0;
-  #isOutputBusy = false;
+  #isPaused = false;
   #timeout?: PromiseWithResolvers<never>; // Each wait gets a new one.
+  readonly #timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
 
-  /** Passes on the lines from the server. */
-  async *watch(lines: AsyncIterable<string>): AsyncGenerator<string> {
-    const timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
-    try {
-      for await (const line of lines) {
-        this.#isOutputBusy = true;
-        yield line; // The output shows it before this function continues.
-        this.#isOutputBusy = false;
-        this.#silenceMs = 0;
-      }
-    } finally {
-      clearInterval(timer);
-    }
-  }
+  /** @param maxSilenceMs how long the server may be silent, while somebody waits for it. */
+  constructor(public maxSilenceMs: number) {}
 
   /**
    * Waits for some work. Fails if the server is silent for too long meanwhile. When the work
    * is done, nobody waits for `timeout` any more, so a later silence has no effect.
    */
-  waitUnlessSilent<T>(maxSilenceMs: number, work: Promise<T>): Promise<T> {
+  waitUnlessSilent<T>(work: Promise<T>): Promise<T> {
     const timeout = Promise.withResolvers<never>();
     this.#timeout = timeout;
-    this.#maxSilenceMs = maxSilenceMs;
     this.#silenceMs = 0;
     return Promise.race([work, timeout.promise]);
   }
 
+  /** Stops measuring, for example while our own output is busy. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** Measures from zero again, because the server has said something. */
+  restart(): void {
+    this.#isPaused = false;
+    this.#silenceMs = 0;
+  }
+
+  /** Ends the checks. */
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
   #check(): void {
-    if (this.#isOutputBusy) return;
+    if (this.#isPaused) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
-    if (this.#silenceMs >= this.#maxSilenceMs) {
+    if (this.#silenceMs >= this.maxSilenceMs) {
       this.#timeout?.reject(new ExitError(1, SERVER_SILENT));
     }
   }
