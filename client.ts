@@ -115,9 +115,9 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws if the server is silent for too long, or if the input or the output fails. (If
- *         {@linkcode isConnectionError} is true for an error of the input, the connection
- *         counts as broken.)
+ * @throws if the server is silent for too long, or if the input or the output fails. If
+ *         {@linkcode isConnectionError} is true for an error of the input, this is not
+ *         noticed: it is taken for an error of the connection.
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -265,7 +265,7 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
 /**
  * Detects that the server is silent for too long, while the client waits for it.
  *
- * Silence is measured in checks, and not by the clock. Two times do not count, because the
+ * Silence is measured in checks, and not by the clock. Two delays do not count, because the
  * server is not to blame for them: while our own output is slow, and while this program is
  * suspended.
  *
