@@ -70,6 +70,8 @@ export interface TerminalOptions {
 /** A window with a program in it. */
 export class Terminal {
   readonly #socket: string;
+  #looking: Promise<unknown> = Promise.resolve(); // all looks at it so far
+  #isDisposed = false;
 
   private constructor(socket: string) {
     this.#socket = socket;
@@ -207,7 +209,16 @@ export class Terminal {
     return run("tmux", "-u", "-L", this.#socket, "-f", "/dev/null", ...args);
   }
 
-  async #until(
+  #until(
+    claim: string,
+    holds: (rows: string[]) => boolean | Promise<boolean>,
+  ): Promise<void> {
+    const looking = this.#lookUntil(claim, holds);
+    this.#looking = Promise.allSettled([this.#looking, looking]);
+    return looking;
+  }
+
+  async #lookUntil(
     claim: string,
     holds: (rows: string[]) => boolean | Promise<boolean>,
   ): Promise<void> {
@@ -220,12 +231,17 @@ export class Terminal {
         fail(`The terminal ${claim}. It shows:\n${rows.join("\n")}`);
       }
       await new Promise((resolve) => setTimeout(resolve, pause));
+      if (this.#isDisposed) fail("The terminal was closed.");
       pause = Math.min(pause * 1.1, MAX_LOOK_MS);
     }
   }
 
   /** Whatever still runs in it is hung up on. */
   async [Symbol.asyncDispose](): Promise<void> {
+    // A test that has failed may not wait for a look any more. This one must not go on
+    // in the next test.
+    this.#isDisposed = true;
+    await this.#looking;
     const path = await this.#tmux("display-message", "-p", "#{socket_path}");
     await this.#tmux("kill-server");
     await run("rm", "-f", path.trim()); // tmux would leave it behind
