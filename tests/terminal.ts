@@ -225,13 +225,13 @@ export class Terminal {
     const deadline = performance.now() + PATIENCE_MS;
     let pause = LOOK_MS;
     for (;;) {
+      if (this.#isDisposed) fail("The terminal was closed.");
       const rows = await this.rows();
       if (await holds(rows)) return;
       if (performance.now() > deadline) {
         fail(`The terminal ${claim}. It shows:\n${rows.join("\n")}`);
       }
       await new Promise((resolve) => setTimeout(resolve, pause));
-      if (this.#isDisposed) fail("The terminal was closed.");
       pause = Math.min(pause * 1.1, MAX_LOOK_MS);
     }
   }
