@@ -37,16 +37,21 @@ const FAST_MS = 3_000;
 
 // ------------------------------------------------------ the client trusts no server
 
+/** Returns a connection for a client, and the server at its other end. */
+async function connect(): Promise<{ conn: Deno.TcpConn; server: Person }> {
+  const network = new MemoryNetwork();
+  const listener = network.listen();
+  const accepted = listener.accept();
+  const conn = await network.connect(listener.addr.port);
+  return { conn, server: new Person(await accepted, "the server") };
+}
+
 /** Runs a client whose server sends these lines. Returns what its output gets. */
 async function show(
   ...lines: string[]
 ): Promise<{ shown: string[]; refusals: string[] }> {
   const { chat } = await import("../client.ts");
-  const network = new MemoryNetwork();
-  const listener = network.listen();
-  const accepted = listener.accept();
-  const conn = await network.connect(listener.addr.port);
-  const server = new Person(await accepted, "the server");
+  const { conn, server } = await connect();
   const shown: string[] = [];
   const refusals: string[] = [];
   const ending = chat(conn, {
@@ -94,11 +99,7 @@ Deno.test("rendering: the client removes whole escape sequences, and control cha
 
 Deno.test("rendering: the client removes whole escape sequences from the messages that its user sends", async () => {
   const { chat } = await import("../client.ts");
-  const network = new MemoryNetwork();
-  const listener = network.listen();
-  const accepted = listener.accept();
-  const conn = await network.connect(listener.addr.port);
-  const server = new Person(await accepted, "the server");
+  const { conn, server } = await connect();
   // The second message has 1,501 characters, but only one of them is not a color.
   const messages = ["\x1b[31mred\x1b[0m", "\x1b[31m".repeat(300) + "x"];
   const ending = chat(conn, {
