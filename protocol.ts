@@ -374,20 +374,16 @@ async function* shareFairly(
   }
 }
 
-/**
- * Usually Deno looks at its sockets once in each turn of the event loop. But while
- * `nextTurn` keeps the loop busy, it does so only about once in 60 turns. While the queue
- * waits for a timer, Deno can look at them. So every eighth wait in the queue is for one.
- */
-const WAITS_PER_TIMER = 8;
 let queueEnd: Promise<void> = Promise.resolve();
-let waitCount = 0;
 
-/** Waits in the queue. In each turn of the event loop, at most one connection leaves it. */
+/**
+ * Waits in the queue. In each turn of the event loop, at most one connection leaves it.
+ *
+ * Why it is a timer, and not `nextTurn`: while `nextTurn` keeps the event loop busy, Deno
+ * looks at its sockets only about once in 60 turns. While a timer is pending, it can.
+ */
 function waitInQueue(): Promise<void> {
-  waitCount++;
-  const isTimerDue = waitCount % WAITS_PER_TIMER === 0;
-  queueEnd = queueEnd.then(() => isTimerDue ? sleep(0) : nextTurn());
+  queueEnd = queueEnd.then(() => sleep(0));
   return queueEnd;
 }
 

@@ -31,12 +31,14 @@ import {
   assertLine,
   assertLines,
   beforeIdle,
+  IDLE_TURNS,
+  idleTurn,
   inTime,
   Person,
   quote,
   testProgram,
   TestServer,
-  turn,
+  untilIdle,
   within,
 } from "./helpers.ts";
 import { type ConnectOptions, MemoryNetwork } from "./network.ts";
@@ -80,12 +82,6 @@ async function importChat(): Promise<Chat> {
   assert(chat, `client.ts does not export a function "chat" yet: ${advice}`);
   return chat as Chat;
 }
-
-/**
- * All happens in memory. So if no line is shown in so many turns of the event loop,
- * none will be.
- */
-const IDLE_TURNS = 1_000;
 
 /** A conversation in which the test is the user and the server. */
 class TestChat {
@@ -188,8 +184,8 @@ class TestChat {
 
   /** Waits until so many lines were shown. */
   async shows(count: number): Promise<void> {
-    for (let n = 0; n < IDLE_TURNS && this.shown.length < count; n++) {
-      await turn();
+    for (let n = 1; n <= IDLE_TURNS && this.shown.length < count; n++) {
+      await idleTurn(n);
     }
     const shown = this.shown.length;
     assert(shown >= count, `The user sees ${shown} lines instead of ${count}`);
@@ -596,7 +592,7 @@ Deno.test("filter: if a line cannot be sent after an RST, the client says that t
   chat.server.resets();
   chat.types("one", "two");
   chat.endsInput();
-  for (let n = 0; n < IDLE_TURNS; n++) await turn(); // A line could be sent by now.
+  await untilIdle(); // A line could be sent by now.
   canShow.resolve();
   await chat.endsWith(1, ENDED);
 });

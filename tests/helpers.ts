@@ -15,6 +15,7 @@
 
 import { assert, fail } from "@std/assert";
 import { connect as connectNodeSocket, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { startServer } from "../server.ts";
 import { MemoryNetwork, reset, trafficOf } from "./network.ts";
 
@@ -644,19 +645,27 @@ export function turn(): Promise<void> {
 }
 
 /** If nothing happens in so many turns of the event loop, nothing will. */
-const IDLE_TURNS = 5_000;
+export const IDLE_TURNS = 5_000;
+/** Each turn with such a number ends with a timer: the program may wait for one, too. */
+const TURNS_PER_TIMER = 250;
+
+/** Lets turn number `n` pass, of those that show that the program is idle. */
+export async function idleTurn(n: number): Promise<void> {
+  await turn();
+  if (n % TURNS_PER_TIMER === 0) await sleep(0);
+}
 
 /** Lets everything happen that can happen now. */
 export async function untilIdle(): Promise<void> {
-  for (let n = 0; n < IDLE_TURNS; n++) await turn();
+  for (let n = 1; n <= IDLE_TURNS; n++) await idleTurn(n);
 }
 
 /** The number, as soon as it does not change any more. In memory only. */
 export async function settled(count: () => number): Promise<number> {
   let last = count();
-  for (let idleTurns = 0; idleTurns < IDLE_TURNS; idleTurns++) {
-    await turn();
-    if (count() !== last) idleTurns = 0;
+  for (let n = 1; n <= IDLE_TURNS; n++) {
+    await idleTurn(n);
+    if (count() !== last) n = 0; // It changes: the turns are counted anew.
     last = count();
   }
   return last;
@@ -670,7 +679,7 @@ export async function beforeIdle<T>(
   let isPending = true;
   const done = promise.finally(() => isPending = false);
   done.catch(() => {}); // It is awaited below, unless it remains pending.
-  for (let n = 0; n < IDLE_TURNS && isPending; n++) await turn();
+  for (let n = 1; n <= IDLE_TURNS && isPending; n++) await idleTurn(n);
   if (isPending) fail(complaint);
   return await done;
 }
