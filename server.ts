@@ -755,8 +755,6 @@ class FlowControl {
 
 /** The maximum number of connections that the kernel holds until they are accepted. */
 const BACKLOG = 4_096;
-/** The maximum number of calls of `accept` in one turn of the event loop. */
-const MAX_ACCEPTS_PER_TURN = 16;
 /** While this many connections are ending, no new one is accepted. */
 const MAX_LEAVING = 1_000;
 const ACCEPT_RETRY_MS = 100;
@@ -776,9 +774,9 @@ async function acceptConnections(
   room: Room,
 ): Promise<void> {
   let nextWarningAt = 0;
-  for (let acceptCount = 1;; acceptCount++) {
-    // If connections are queued, `accept` resolves at once, and nobody else is served.
-    if (acceptCount % MAX_ACCEPTS_PER_TURN === 0) await nextTurn();
+  while (true) {
+    // If connections are queued, `accept` resolves at once. So others are served in between.
+    await nextTurn();
     while (room.countClients("leaving") >= MAX_LEAVING) {
       await sleep(ACCEPT_RETRY_MS);
     }
