@@ -379,8 +379,8 @@ let queueEnd: Promise<void> = Promise.resolve();
 /**
  * Waits in the queue. In each turn of the event loop, at most one connection leaves it.
  *
- * Why it is a timer, and not `nextTurn`: while `nextTurn` keeps the event loop busy, Deno
- * looks at its sockets only about once in 60 turns. While a timer is pending, it can.
+ * The wait is a timer, because a queue of `nextTurn` would keep the event loop busy. Then
+ * Deno would look at its sockets only about once in 60 turns.
  */
 function waitInQueue(): Promise<void> {
   queueEnd = queueEnd.then(() => sleep(0));
@@ -403,9 +403,9 @@ async function* cutLongLines(
 ): AsyncGenerator<string> {
   let lineLength = 0; // of the unfinished line
   for await (const part of parts) {
-    const isTooLong = lineLength > MAX_LINE_LENGTH;
+    const isCut = lineLength > MAX_LINE_LENGTH;
     const endsLine = part.endsWith("\n");
-    if (!isTooLong) {
+    if (!isCut) {
       yield part;
     } else if (endsLine) {
       yield part.slice(part.indexOf("\n")); // its newline, and the lines after it

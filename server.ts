@@ -395,7 +395,7 @@ class Client {
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
     const sending = this.#queueTail.then(send);
-    // An error is reported, and does not end the queue: the sends after it fail, too.
+    // After an error, the other sends are still tried. They fail, too.
     this.#queueTail = sending.catch(this.onSendError);
     return this.#queueTail;
   }
@@ -653,7 +653,7 @@ const STALL_CHECK_INTERVAL_MS = 100;
  *
  * Steps 1 to 3 are called back-pressure. Members that say little usually do not wait.
  *
- * Not counted: what is being written. For each receiver, that is one batch.
+ * Not counted: the bytes that are being written. For each receiver, that is one batch.
  */
 class FlowControl {
   readonly #log: Log;
@@ -669,7 +669,7 @@ class FlowControl {
   ) {
     this.#log = log;
     const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
-    // Timers are a little late, so 95 % of the checks take about the whole timeout.
+    // Each check is a little late, so 95 % of them take almost the whole timeout.
     this.#maxChecks = Math.max(1, Math.ceil(0.95 * checks));
     this.#closeClient = closeClient;
     this.#timer = setInterval(
@@ -687,8 +687,8 @@ class FlowControl {
    * Waits until everything from a sender has been delivered. If it waited only until the
    * sender is below the limit, the sender's next line could exceed the limit again.
    *
-   * The sender is one of the receivers. So whoever sends much must also read what others
-   * send.
+   * The sender is a receiver, too: its own send loop must pass its entries as well. So
+   * whoever sends much must also read what others send.
    *
    * Not handled: meanwhile the sender is not read. If it leaves, that is noticed only
    * afterwards.
