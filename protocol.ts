@@ -46,7 +46,7 @@ export function formatAddress(hostname: string, port: number): string {
 
 /** The maximum length of a name in characters (Unicode code points). */
 export const MAX_NAME_CHARS = 20;
-/** NFKC joins at most four characters into one. So a longer text remains too long. */
+/** NFKC can make a text shorter: at most four characters become one. */
 const MAX_TYPED_NAME_CHARS = 4 * MAX_NAME_CHARS;
 const NAME_TOO_LONG = `A name has at most ${MAX_NAME_CHARS} characters.`;
 
@@ -105,8 +105,8 @@ function defaultName(port: number, isTaken: (key: string) => boolean): string {
 
 /**
  * Returns the key of a name: two names are the same if their keys are equal. Case does
- * not count. Lower case alone would keep ς and σ apart, two forms of one Greek letter,
- * and upper case alone would keep ẞ and ß apart. So the name is converted three times.
+ * not count. To ignore it, one conversion is not enough: the Greek letters `ς` and `σ`
+ * become equal only in upper case, and the German `ẞ` and `ß` only in lower case.
  * Not handled: a few Greek letters with two combining marks.
  */
 export function nameKey(name: string): string {
@@ -170,7 +170,7 @@ export function isLongerThan(text: string, max: number): boolean {
   return [...text].length > max;
 }
 
-/** A line of this many UTF-16 code units, or more, is too long. */
+/** The maximum length of a line in UTF-16 code units, before it is sanitized. */
 const MAX_LINE_LENGTH = 4 * 1024;
 
 /**
@@ -178,7 +178,7 @@ const MAX_LINE_LENGTH = 4 * 1024;
  * must be refused.
  */
 export function isLineTooLong(line: string): boolean {
-  return line.length >= MAX_LINE_LENGTH;
+  return line.length > MAX_LINE_LENGTH;
 }
 
 // ------------------------------------------------------------- what is announced
@@ -389,21 +389,23 @@ function waitInQueue(): Promise<void> {
 
 /**
  * Stage 3: bounds the memory that a line without a newline can take. When more than
- * {@linkcode MAX_LINE_LENGTH} units of a line have been passed on, the rest of the line is
- * thrown away, up to its newline. If the limit was 5:
+ * {@linkcode MAX_LINE_LENGTH} + 1 units of a line have been passed on, the rest of it is
+ * thrown away, up to its newline. If MAX_LINE_LENGTH was 4:
  *
  *     what arrives      "abc"    "def"    "ghi"    "j\n"
  *     is passed on      "abc"    "def"             "\n"
  *
- * So a cut line has at least one unit more than the limit. If its last unit is a `\r`,
- * TextLineStream removes that one. {@linkcode isLineTooLong} allows for this.
+ * So {@linkcode isLineTooLong} is true for each line that was cut.
  */
 async function* cutLongLines(
   parts: AsyncIterable<string>,
 ): AsyncGenerator<string> {
+  // If the last unit of a cut line is a `\r`, TextLineStream removes it. Then the rest must
+  // be too long, too.
+  const maxLength = MAX_LINE_LENGTH + 1;
   let lineLength = 0; // of the unfinished line
   for await (const part of parts) {
-    const isCut = lineLength > MAX_LINE_LENGTH;
+    const isCut = lineLength > maxLength;
     const endsLine = part.endsWith("\n");
     if (!isCut) {
       yield part;

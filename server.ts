@@ -146,7 +146,7 @@ class Room {
   async serve(conn: Deno.TcpConn): Promise<void> {
     const client = new Client(
       conn,
-      (error) => this.#closeIfBug(client, error),
+      (failed, error) => this.#handleError(failed, error),
     );
     this.#clients.add(client);
     try {
@@ -167,7 +167,7 @@ class Room {
       this.#disconnect(client);
       await client.waitUntilSent();
     } catch (error) {
-      this.#closeIfBug(client, error);
+      this.#handleError(client, error);
     }
     this.#close(client);
   }
@@ -223,10 +223,9 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (isLineTooLong(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // `sendLine` would queue the answer behind the send loop, which ends only when the
-      // member leaves. So the send loop has to send it: the answer goes through the log.
+      // A member is sent everything by its send loop. So this answer goes through the log.
       const answer = announcements.messageTooLong;
-      this.#log.append({ line: answer, sender, isAnswer: true });
+      this.#log.append({ line: answer, sender, onlyFor: sender });
     } else if (text !== "") {
       const message = formatMessage(sender.name, text);
       this.#log.append({ line: message, sender });
@@ -288,10 +287,10 @@ class Room {
   }
 
   /**
-   * Closes a connection if its error is a bug. A broken connection needs nothing here:
-   * its input ends, too, and then `serve` closes it.
+   * Handles an error of a connection. If the connection is broken, nothing has to be done
+   * here: its input ends, too, and then `serve` closes it. Any other error is a bug.
    */
-  #closeIfBug(client: Client, error: unknown): void {
+  #handleError(client: Client, error: unknown): void {
     if (isConnectionError(error)) return;
     this.options.warn(`Closing a connection because of a bug: ${error}`);
     this.#close(client);
@@ -354,7 +353,7 @@ class Client {
 
   constructor(
     readonly conn: Deno.TcpConn,
-    readonly onSendError: (error: unknown) => void,
+    readonly onSendError: (client: Client, error: unknown) => void,
   ) {}
 
   /** Starts the client's timer. It replaces an earlier one. */
@@ -394,9 +393,9 @@ class Client {
   }
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
-    const sending = this.#queueTail.then(send);
-    // After an error, the other sends are still tried. They fail, too.
-    this.#queueTail = sending.catch(this.onSendError);
+    this.#queueTail = this.#queueTail.then(send)
+      // The queue goes on after an error. But if the connection is broken, all sends fail.
+      .catch((error) => this.onSendError(this, error));
     return this.#queueTail;
   }
 
@@ -436,10 +435,10 @@ const MIN_ENTRY_SIZE = 128;
 const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
- * A line for all members but its sender, if it has one. An answer is only for its
- * sender: for example, that a message was too long.
+ * A line for all members but its sender, if it has one. An answer is only for one member:
+ * for example, that its message was too long.
  */
-type Entry = { line: string; sender?: Client; isAnswer?: boolean };
+type Entry = { line: string; sender?: Client; onlyFor?: Client };
 
 /**
  * Entries as bytes: those from `offset` up to, but not including, `nextOffset`.
@@ -545,12 +544,10 @@ class Log {
   }
 
   /** Schedules one flush, after all input of this turn has been handled. */
-  async #scheduleFlush(): Promise<void> {
+  #scheduleFlush(): void {
     if (this.#isFlushScheduled) return;
     this.#isFlushScheduled = true;
-    await nextTurn();
-    this.#isFlushScheduled = false;
-    this.#flush();
+    nextTurn().then(() => this.#flush());
   }
 
   /**
@@ -559,6 +556,7 @@ class Log {
    * receivers continue, too.
    */
   #flush(): void {
+    this.#isFlushScheduled = false;
     this.#trim();
     this.flushed.notifyAll();
   }
@@ -617,9 +615,8 @@ function sizeOf({ line }: Entry): number {
   return Math.max(line.length, MIN_ENTRY_SIZE);
 }
 
-function isFor(receiver: Client, { sender, isAnswer }: Entry): boolean {
-  const isSender = sender === receiver;
-  return isAnswer ? isSender : !isSender;
+function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
+  return onlyFor ? onlyFor === receiver : sender !== receiver;
 }
 
 // ---------------------------------------------------------------- flow control
@@ -627,14 +624,16 @@ function isFor(receiver: Client, { sender, isAnswer }: Entry): boolean {
 /** A sender with more than this undelivered has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
- * A log that is larger than this is crowded. Then a sender's limit can be lower: an
- * equal share of this size, one for each receiver. With 1,000 receivers, that is 4 Ki.
+ * While the log is larger than this, many send at the same time. Then each member gets an
+ * equal share of this size. If that is less than MAX_UNDELIVERED, it is the limit.
  */
 const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 /** If the log is larger than this, the slowest receivers are closed. */
 const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
 const STALL_CHECK_INTERVAL_MS = 100;
+/** The time that such an interval really takes at most: timers are a little late. */
+const REAL_STALL_CHECK_INTERVAL_MS = 105;
 
 /**
  * Flow control bounds the memory that slow receivers and fast senders can take.
@@ -668,9 +667,7 @@ class FlowControl {
     closeClient: (client: Client) => void,
   ) {
     this.#log = log;
-    const checks = stallTimeoutMs / STALL_CHECK_INTERVAL_MS;
-    // Each check is a little late, so 95 % of them take almost the whole timeout.
-    this.#maxChecks = Math.max(1, Math.ceil(0.95 * checks));
+    this.#maxChecks = Math.ceil(stallTimeoutMs / REAL_STALL_CHECK_INTERVAL_MS);
     this.#closeClient = closeClient;
     this.#timer = setInterval(
       () => this.#checkReceivers(),
@@ -704,8 +701,8 @@ class FlowControl {
 
   #undeliveredLimit(): number {
     if (this.#log.size <= CROWDED_LOG_SIZE) return MAX_UNDELIVERED;
-    const receiverCount = this.#log.subscriptions.size;
-    return Math.min(MAX_UNDELIVERED, CROWDED_LOG_SIZE / receiverCount);
+    const share = CROWDED_LOG_SIZE / this.#log.subscriptions.size;
+    return Math.min(MAX_UNDELIVERED, share);
   }
 
   #checkReceivers(): void {
@@ -781,7 +778,8 @@ async function acceptConnections(
       await sleep(ACCEPT_RETRY_MS);
     }
     try {
-      room.serve(await listener.accept());
+      const conn = await listener.accept();
+      room.serve(conn); // This is not awaited: it ends when the connection ends.
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return; // It was closed.
       const { code = "", message } = error as Error & { code?: string };
