@@ -80,21 +80,15 @@ export interface ChatOptions {
   input: AsyncIterable<string>;
   /** Where the lines from the server are shown. */
   output: Output;
-  /**
-   * Milliseconds that the server may be silent when it has to answer a name, or to end the
-   * connection before a name was accepted.
-   */
-  answerTimeoutMs?: number;
-  /**
-   * Milliseconds that the server may be silent while it has to accept a message, or to
-   * end the connection after a member has left.
-   */
-  sendTimeoutMs?: number;
+  /** Milliseconds that the server may be silent when something is expected of it. */
+  silenceTimeoutMs?: number;
+  /** The same, but after the user has become a member. */
+  memberTimeoutMs?: number;
 }
 
-const ANSWER_TIMEOUT_MS = 5_000;
+const SILENCE_TIMEOUT_MS = 5_000;
 /** This timeout is long, because a server makes a member wait for slow receivers. */
-const SEND_TIMEOUT_MS = 60_000;
+const MEMBER_TIMEOUT_MS = 60_000;
 
 const MESSAGE_TOO_LONG = `A message has at most ${
   MAX_MESSAGE_CHARS.toLocaleString("en")
@@ -115,9 +109,10 @@ const encoder = new TextEncoder();
 /**
  * Holds a conversation over a connection. At the end, it closes the connection.
  *
- * @throws if the server is silent for too long, or if the input or the output fails. If
- *         {@linkcode isConnectionError} is true for an error of the input, this is not
- *         noticed: it is taken for an error of the connection.
+ * Not handled: if an error of the input looks like a broken connection (see
+ * {@linkcode isConnectionError}), it is not reported.
+ *
+ * @throws if the server is silent for too long, or if the input or the output fails.
  */
 export function chat(
   conn: Deno.TcpConn,
@@ -125,8 +120,8 @@ export function chat(
 ): Promise<Ending> {
   const conversation = new Conversation(conn, {
     ...options,
-    answerTimeoutMs: options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS,
-    sendTimeoutMs: options.sendTimeoutMs ?? SEND_TIMEOUT_MS,
+    silenceTimeoutMs: options.silenceTimeoutMs ?? SILENCE_TIMEOUT_MS,
+    memberTimeoutMs: options.memberTimeoutMs ?? MEMBER_TIMEOUT_MS,
   });
   return conversation.runPipelines();
 }
@@ -154,14 +149,14 @@ export function chat(
 class Conversation {
   #state: "naming" | "member" | "leaving" = "naming";
   /** It resolves when the last name has been answered. Each name gets a new one. */
-  #nameAnswered?: PromiseWithResolvers<void>;
+  #nameAnswer?: PromiseWithResolvers<void>;
   readonly #silence: SilenceDetector;
 
   constructor(
     readonly conn: Deno.TcpConn,
     readonly options: Required<ChatOptions>,
   ) {
-    this.#silence = new SilenceDetector(options.answerTimeoutMs);
+    this.#silence = new SilenceDetector(options.silenceTimeoutMs);
   }
 
   /** Runs both pipelines until the conversation has ended. */
@@ -186,7 +181,7 @@ class Conversation {
     for await (const line of safeLines) {
       this.#silence.pause(); // If our own output is slow, the server is not to blame.
       await this.options.output.show(line);
-      this.#silence.restart();
+      this.#silence.resume();
       if (this.#state === "naming") this.#handleAnswer(line);
       lastLine = line;
     }
@@ -203,12 +198,12 @@ class Conversation {
     if (isWelcome(line)) {
       this.#state = "member";
       // Slow receivers can hold back a member.
-      this.#silence.maxSilenceMs = this.options.sendTimeoutMs;
+      this.#silence.timeoutMs = this.options.memberTimeoutMs;
       output.onJoin?.();
-      this.#nameAnswered?.resolve(); // Now `#send` takes the next line.
+      this.#nameAnswer?.resolve(); // Now `#send` takes the next line.
     } else if (refusal) {
       output.onRefusal?.(refusal);
-      this.#nameAnswered?.resolve();
+      this.#nameAnswer?.resolve();
     }
   }
 
@@ -232,10 +227,10 @@ class Conversation {
    * types as a name is not sanitized, so that the server can refuse it.
    */
   async #sendName(line: string): Promise<void> {
-    const nameAnswered = Promise.withResolvers<void>();
-    this.#nameAnswered = nameAnswered;
+    const nameAnswer = Promise.withResolvers<void>();
+    this.#nameAnswer = nameAnswer;
     await this.#silence.waitUnlessSilent(writeLine(this.conn, line));
-    await this.#silence.waitUnlessSilent(nameAnswered.promise);
+    await this.#silence.waitUnlessSilent(nameAnswer.promise);
   }
 
   async #sendMessage(line: string): Promise<void> {
@@ -275,21 +270,21 @@ const SILENCE_CHECK_INTERVAL_MS = 100;
 class SilenceDetector {
   #silenceMs = 0;
   #isPaused = false;
-  #timeout?: PromiseWithResolvers<never>; // Each wait gets a new one.
+  #failure?: PromiseWithResolvers<never>; // It ends a wait. Each wait gets a new one.
   readonly #timer = setInterval(() => this.#check(), SILENCE_CHECK_INTERVAL_MS);
 
-  /** @param maxSilenceMs how long the server may be silent, while somebody waits for it. */
-  constructor(public maxSilenceMs: number) {}
+  /** @param timeoutMs how long the server may be silent, while somebody waits for it. */
+  constructor(public timeoutMs: number) {}
 
   /**
-   * Waits for some work. Fails if the server is silent for too long meanwhile. When the work
-   * is done, nobody waits for `timeout` any more, so a later silence has no effect.
+   * Waits for something that the server has to do. Fails if the server is silent for too
+   * long meanwhile. Only the last wait can fail: nobody needs the result of an earlier one.
    */
   waitUnlessSilent<T>(work: Promise<T>): Promise<T> {
-    const timeout = Promise.withResolvers<never>();
-    this.#timeout = timeout;
+    const failure = Promise.withResolvers<never>();
+    this.#failure = failure;
     this.#silenceMs = 0;
-    return Promise.race([work, timeout.promise]);
+    return Promise.race([work, failure.promise]);
   }
 
   /** Stops measuring, for example while our own output is busy. */
@@ -298,7 +293,7 @@ class SilenceDetector {
   }
 
   /** Measures from zero again, because the server has said something. */
-  restart(): void {
+  resume(): void {
     this.#isPaused = false;
     this.#silenceMs = 0;
   }
@@ -311,8 +306,8 @@ class SilenceDetector {
   #check(): void {
     if (this.#isPaused) return;
     this.#silenceMs += SILENCE_CHECK_INTERVAL_MS;
-    if (this.#silenceMs >= this.maxSilenceMs) {
-      this.#timeout?.reject(new ExitError(1, SERVER_SILENT));
+    if (this.#silenceMs >= this.timeoutMs) {
+      this.#failure?.reject(new ExitError(1, SERVER_SILENT));
     }
   }
 }
@@ -540,7 +535,7 @@ class Terminal implements Output {
   /** Says what was not sent, and restores the terminal. */
   close(): void {
     const { beingSent } = this.queue;
-    // A message may have been sent in part. (A name has been sent, but not answered.)
+    // Perhaps only a part of this message was sent. A name needs no report.
     if (this.#isMember && beingSent) this.#reportUnsent([beingSent]);
     this.#reportUnsent(this.queue.removeWaiting());
     this.#screen.close();
@@ -565,7 +560,7 @@ class LineQueue {
   #changed = Promise.withResolvers<void>(); // a new line, or the end
 
   add(line: string): void {
-    if (this.hasEnded) return; // For example, a paste goes on after "quit".
+    if (this.hasEnded) return; // The user has left.
     this.#waiting.push(line);
     this.#changed.resolve();
   }

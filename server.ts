@@ -263,14 +263,15 @@ class Room {
     client.sendFin();
   }
 
-  /** Closes a connection at once. What has not been sent yet is lost. */
+  /**
+   * Closes a connection at once. What has not been sent yet is lost. Both loops end: a
+   * pending read or write fails, and the next flush ends a wait for the log.
+   */
   #close(client: Client): void {
     if (client.state === "closed") return;
     this.#removeMember(client);
     client.state = "closed";
     client.clearTimer();
-    // A pending read or write fails. A loop that waits for the log continues at the next
-    // flush. So both loops end.
     client.conn.close();
     this.#clients.delete(client);
     this.#connectionClosed.notifyAll();

@@ -68,8 +68,8 @@ interface ChatOptions {
     showNotice(sentence: string): void;
     onRefusal?(reason: string): void;
   };
-  answerTimeoutMs?: number;
-  sendTimeoutMs?: number;
+  silenceTimeoutMs?: number;
+  memberTimeoutMs?: number;
 }
 
 type Chat = (conn: Deno.TcpConn, options: ChatOptions) => Promise<Ending>;
@@ -731,7 +731,7 @@ testProgram(
 
 // ------------------------------------------------------- a server that is silent
 
-const TIMEOUTS = { answerTimeoutMs: 100, sendTimeoutMs: 100 };
+const TIMEOUTS = { silenceTimeoutMs: 100, memberTimeoutMs: 100 };
 /** This is far more than the timeouts, because the machine may be busy. */
 const PATIENCE_MS = 2_000;
 
@@ -753,8 +753,8 @@ async function isGivenUp(chat: TestChat, when: string): Promise<void> {
  * server never answers, and whose timeout is twice as long. When the client has given
  * up that server, a timeout of the first conversation has passed as well.
  */
-async function timeoutsPass(answerTimeoutMs = 200): Promise<void> {
-  const chat = await TestChat.start({ answerTimeoutMs });
+async function timeoutsPass(silenceTimeoutMs = 200): Promise<void> {
+  const chat = await TestChat.start({ silenceTimeoutMs });
   chat.types("alice");
   await isGivenUp(chat, "that does not answer a name");
 }
@@ -782,7 +782,10 @@ Deno.test("filter: if a write fails, and the server does not end the connection,
   chat.conn.write = () => Promise.reject(new Deno.errors.BrokenPipe("a test"));
   chat.types("hi");
   await isGivenUp(chat, "that does not end a broken connection");
-  const noMember = await TestChat.start({ ...TIMEOUTS, sendTimeoutMs: 60_000 });
+  const noMember = await TestChat.start({
+    ...TIMEOUTS,
+    memberTimeoutMs: 60_000,
+  });
   noMember.conn.write = chat.conn.write;
   noMember.types("alice");
   await isGivenUp(noMember, "that does not end a broken connection");
@@ -794,7 +797,7 @@ Deno.test("filter: a timeout that is undefined takes its default", async () => {
     realSetInterval(callback, ms / 100); // so that 5 seconds take 50 ms
   globalThis.setInterval = fast as typeof setInterval;
   try {
-    const chat = await TestChat.start({ answerTimeoutMs: undefined });
+    const chat = await TestChat.start({ silenceTimeoutMs: undefined });
     chat.types("alice");
     await isGivenUp(chat, "if the timeout is undefined");
   } finally {
@@ -847,7 +850,7 @@ Deno.test("filter: if the output is slow to show the answer to a name, the clien
 });
 
 Deno.test("filter: the client waits longer for the server to accept a message than to answer a name", async () => {
-  const options = { answerTimeoutMs: 100, sendTimeoutMs: 60_000 };
+  const options = { silenceTimeoutMs: 100, memberTimeoutMs: 60_000 };
   const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
   const lines = Array.from({ length: 100 }, (_, n) => `line ${n}`);
   chat.types(...lines);
@@ -860,7 +863,7 @@ Deno.test("filter: the client waits longer for the server to accept a message th
 });
 
 Deno.test("filter: for each message that it sends, the client measures the server's silence from zero", async () => {
-  const options = { sendTimeoutMs: 500 };
+  const options = { memberTimeoutMs: 500 };
   const chat = await TestChat.startAsMember(options, { bufferSize: 100 });
   // Each line fills the buffer, so it waits until the server has read the one before.
   const lines = Array.from({ length: 10 }, (_, n) => `${n}`.padEnd(99, "x"));
