@@ -400,8 +400,8 @@ function waitInQueue(): Promise<void> {
 async function* cutLongLines(
   parts: AsyncIterable<string>,
 ): AsyncGenerator<string> {
-  // If the last unit of a cut line is a `\r`, TextLineStream removes it. Then the rest must
-  // be too long, too.
+  // If the last unit of a cut line is a `\r`, TextLineStream removes it. What remains must
+  // still be too long.
   const maxLength = MAX_LINE_LENGTH + 1;
   let lineLength = 0; // of the unfinished line
   for await (const part of parts) {

@@ -223,7 +223,8 @@ class Room {
   #say(sender: Client, line: string): void {
     const text = sanitize(line);
     if (isLineTooLong(line) || isLongerThan(text, MAX_MESSAGE_CHARS)) {
-      // A member is sent everything by its send loop. So this answer goes through the log.
+      // As long as the send loop of a member runs, nothing else is sent to the member. So
+      // this answer goes through the log.
       const answer = announcements.messageTooLong;
       this.#log.append({ line: answer, sender, onlyFor: sender });
     } else if (text !== "") {
@@ -395,7 +396,7 @@ class Client {
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
     this.#queueTail = this.#queueTail.then(send)
-      // The queue goes on after an error. But if the connection is broken, all sends fail.
+      // After an error, the next send still runs. On a broken connection, it fails, too.
       .catch((error) => this.onSendError(this, error));
     return this.#queueTail;
   }
@@ -436,8 +437,8 @@ const MIN_ENTRY_SIZE = 128;
 const MAX_BATCH_SIZE = 128 * 1024;
 
 /**
- * A line for all members but its sender, if it has one. An answer is only for one member:
- * for example, that its message was too long.
+ * A line for all members but its sender, if it has one. An answer is only for its sender:
+ * for example, that a message was too long.
  */
 type Entry = { line: string; sender?: Client; onlyFor?: Client };
 
@@ -633,7 +634,7 @@ const CROWDED_LOG_SIZE = 4 * 1024 * 1024;
 const MAX_LOG_SIZE = 16 * 1024 * 1024;
 /** The time between two checks for stalled receivers. */
 const STALL_CHECK_INTERVAL_MS = 100;
-/** The time that such an interval really takes at most: timers are a little late. */
+/** The time that such an interval really takes, because timers are a little late. */
 const REAL_STALL_CHECK_INTERVAL_MS = 105;
 
 /**
@@ -668,7 +669,8 @@ class FlowControl {
     closeClient: (client: Client) => void,
   ) {
     this.#log = log;
-    this.#maxChecks = Math.ceil(stallTimeoutMs / REAL_STALL_CHECK_INTERVAL_MS);
+    const checks = stallTimeoutMs / REAL_STALL_CHECK_INTERVAL_MS;
+    this.#maxChecks = Math.max(1, Math.ceil(checks));
     this.#closeClient = closeClient;
     this.#timer = setInterval(
       () => this.#checkReceivers(),
@@ -773,7 +775,7 @@ async function acceptConnections(
 ): Promise<void> {
   let nextWarningAt = 0;
   while (true) {
-    // If connections are queued, `accept` resolves at once. So others are served in between.
+    // If connections are queued, `accept` resolves at once. This gives others a turn.
     await nextTurn();
     while (room.countClients("leaving") >= MAX_LEAVING) {
       await sleep(ACCEPT_RETRY_MS);

@@ -195,7 +195,7 @@ Deno.test(
     await using server = new TestServer({ inMemory: true });
     const sizes: number[] = [];
     watchBuffers(server, sizes);
-    await server.join("bob"); // He takes the `accept` that began before the watch.
+    await server.join("bob"); // He may take an `accept` that began before the watch.
     const alice = await server.join("alice");
     await settled(() => sizes.length);
     const before = sizes.at(-1)!;

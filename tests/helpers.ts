@@ -646,7 +646,7 @@ export function turn(): Promise<void> {
 
 /** If nothing happens in so many turns of the event loop, nothing will. */
 export const IDLE_TURNS = 5_000;
-/** Each turn with such a number ends with a timer: the program may wait for one, too. */
+/** Once in so many turns, a timer passes, too: the program may wait for `sleep(0)`. */
 const TURNS_PER_TIMER = 250;
 
 /** Lets turn number `n` pass, of those that show that the program is idle. */
@@ -661,9 +661,12 @@ export async function untilIdle(): Promise<void> {
 }
 
 /** The number, as soon as it does not change any more. In memory only. */
-export async function settled(count: () => number): Promise<number> {
+export async function settled(
+  count: () => number,
+  idleTurns = IDLE_TURNS,
+): Promise<number> {
   let last = count();
-  for (let n = 1; n <= IDLE_TURNS; n++) {
+  for (let n = 1; n <= idleTurns; n++) {
     await idleTurn(n);
     if (count() !== last) n = 0; // It changes: the turns are counted anew.
     last = count();
