@@ -229,6 +229,60 @@ export function parseRefusal(line: string): string | undefined {
   return /^\[SYSTEM\] (.+) Enter another name:$/.exec(line)?.[1];
 }
 
+// ---------------------------------------------------------- broken connections
+
+/**
+ * Whether an error says that a connection is broken or closed, which every network
+ * program must expect. Any other error is a bug, or concerns a file.
+ */
+export function isConnectionError(error: unknown): boolean {
+  return CONNECTION_ERRORS.some((type) => error instanceof type) ||
+    CONNECTION_ERROR_CODES.includes((error as { code?: string }).code ?? "");
+}
+
+const CONNECTION_ERRORS = [
+  Deno.errors.BadResource, // we have closed it
+  Deno.errors.BrokenPipe, // the peer has closed it, and we write
+  Deno.errors.ConnectionAborted,
+  Deno.errors.ConnectionReset, // the peer sent an RST
+  Deno.errors.Interrupted, // we have closed it during a read or a write
+  Deno.errors.NetworkUnreachable,
+  Deno.errors.NotConnected,
+  Deno.errors.TimedOut, // the peer's machine does not answer
+];
+
+/** Errors that have no class in Deno. */
+const CONNECTION_ERROR_CODES = [
+  "EHOSTDOWN", // the peer's machine is down
+  "EHOSTUNREACH", // there is no route to the peer any more
+  "EINVAL", // macOS: an option of a socket is set after an RST
+  "ENETDOWN", // this machine's network is down
+];
+
+// --------------------------------------------------------------------- writing
+
+/** Anything that bytes can be written to: a connection, stdout. */
+export type Sink = Pick<Deno.Conn, "write">;
+
+/**
+ * Writes all bytes. One `write` may accept only some of them, as many as the kernel has
+ * room for. When this resolves, the kernel has accepted all of them, but the other side
+ * may not have them yet.
+ *
+ * @param onProgress is called each time the kernel has accepted some bytes.
+ */
+export async function writeAll(
+  sink: Sink,
+  bytes: Uint8Array,
+  onProgress?: () => void,
+): Promise<void> {
+  let written = 0;
+  while (written < bytes.length) {
+    written += await sink.write(bytes.subarray(written));
+    onProgress?.();
+  }
+}
+
 // --------------------------------------------------------------------- framing
 
 /** Anything that bytes can be read from: a connection, stdin, a test's array. */
@@ -283,58 +337,6 @@ async function* readChunks(source: Source): AsyncGenerator<string> {
 function endIfBroken(error: unknown): null {
   if (isConnectionError(error)) return null;
   throw error;
-}
-
-/**
- * Whether an error says that a connection is broken or closed, which every network
- * program must expect. Any other error is a bug, or concerns a file.
- */
-export function isConnectionError(error: unknown): boolean {
-  return CONNECTION_ERRORS.some((type) => error instanceof type) ||
-    CONNECTION_ERROR_CODES.includes((error as { code?: string }).code ?? "");
-}
-
-const CONNECTION_ERRORS = [
-  Deno.errors.BadResource, // we have closed it
-  Deno.errors.BrokenPipe, // the peer has closed it, and we write
-  Deno.errors.ConnectionAborted,
-  Deno.errors.ConnectionReset, // the peer sent an RST
-  Deno.errors.Interrupted, // we have closed it during a read or a write
-  Deno.errors.NetworkUnreachable,
-  Deno.errors.NotConnected,
-  Deno.errors.TimedOut, // the peer's machine does not answer
-];
-
-/** Errors that have no class in Deno. */
-const CONNECTION_ERROR_CODES = [
-  "EHOSTDOWN", // the peer's machine is down
-  "EHOSTUNREACH", // there is no route to the peer any more
-  "EINVAL", // macOS: an option of a socket is set after an RST
-  "ENETDOWN", // this machine's network is down
-];
-
-// --------------------------------------------------------------------- writing
-
-/** Anything that bytes can be written to: a connection, stdout. */
-export type Sink = Pick<Deno.Conn, "write">;
-
-/**
- * Writes all bytes. One `write` may accept only some of them, as many as the kernel has
- * room for. When this resolves, the kernel has accepted all of them, but the other side
- * may not have them yet.
- *
- * @param onProgress is called each time the kernel has accepted some bytes.
- */
-export async function writeAll(
-  sink: Sink,
-  bytes: Uint8Array,
-  onProgress?: () => void,
-): Promise<void> {
-  let written = 0;
-  while (written < bytes.length) {
-    written += await sink.write(bytes.subarray(written));
-    onProgress?.();
-  }
 }
 
 // --------------------------------------------------------- fairness and limits
