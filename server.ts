@@ -27,7 +27,7 @@
  *
  * There is one thread and there are no locks: a function runs until its next
  * `await`, and only then can another one continue. In one turn, the event loop runs
- * everything that can continue. Then it can look for new input.
+ * everything that can continue. Then it usually looks for new input.
  *
  * The terms:
  *
@@ -39,7 +39,7 @@
  *     batch       several entries as bytes, sent with one write
  *     sent        the server's kernel (its operating system) has accepted the bytes; a
  *                 server cannot see further than that
- *     delivered   sent to all receivers
+ *     delivered   sent to all receivers, and skipped by its sender's own send loop
  *     size        in UTF-16 code units, as `string.length` counts them; an entry has a
  *                 size of at least 128
  *     FIN         "I have nothing more to send": ends one direction of a connection
@@ -460,7 +460,7 @@ class Subscription {
 
   /** Whether this receiver needs exactly the bytes that most others need. */
   get canShare(): boolean {
-    const hasOwnEntryAhead = this.lastOwnOffset >= this.offset; // It has to be left out.
+    const hasOwnEntryAhead = this.lastOwnOffset >= this.offset; // It needs its own bytes.
     const mustStopEarly = this.stopOffset < Infinity; // The shared batch may go further.
     return !hasOwnEntryAhead && !mustStopEarly;
   }
@@ -482,7 +482,7 @@ class Subscription {
  */
 class Log {
   readonly subscriptions = new Map<Client, Subscription>();
-  readonly flushed = new Condition(); // Each flush notifies it.
+  readonly nextFlush = new Condition(); // Each flush notifies it.
   start = 0; // the offset of the oldest entry
   end = 0; // the offset of the next entry that is appended
   size = 0; // the total size of its entries: see `sizeOf`
@@ -522,7 +522,7 @@ class Log {
     try {
       while (subscription.offset < subscription.stopOffset) {
         if (subscription.offset === this.end) {
-          await this.flushed.wait();
+          await this.nextFlush.wait();
         } else {
           const { bytes, nextOffset } = this.#nextBatch(subscription);
           yield bytes; // The send loop writes them. If that fails, `finally` runs.
@@ -560,7 +560,7 @@ class Log {
   #flush(): void {
     this.#isFlushScheduled = false;
     this.#trim();
-    this.flushed.notifyAll();
+    this.nextFlush.notifyAll();
   }
 
   /** Drops the entries that have been sent to everybody. */
@@ -623,7 +623,7 @@ function isFor(receiver: Client, { sender, onlyFor }: Entry): boolean {
 
 // ---------------------------------------------------------------- flow control
 
-/** A sender with more than this undelivered has to wait. */
+/** A sender whose undelivered entries have a larger total size has to wait. */
 const MAX_UNDELIVERED = 128 * 1024;
 /**
  * While the log is larger than this, many send at the same time. Then each member gets an
@@ -697,7 +697,7 @@ class FlowControl {
     this.#waitingSenders.add(sender);
     // It may be disconnected meanwhile, for example by a shutdown.
     while (sender.undeliveredSize > 0 && sender.state === "member") {
-      await this.#log.flushed.wait();
+      await this.#log.nextFlush.wait();
     }
     this.#waitingSenders.delete(sender);
   }
