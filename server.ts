@@ -146,7 +146,7 @@ class Room {
   async serve(conn: Deno.TcpConn): Promise<void> {
     const client = new Client(
       conn,
-      (failed, error) => this.#handleError(failed, error),
+      (failedClient, error) => this.#handleError(failedClient, error),
     );
     this.#clients.add(client);
     try {
@@ -265,8 +265,8 @@ class Room {
   }
 
   /**
-   * Closes a connection at once. What has not been sent yet is lost. Both loops end: a
-   * pending read or write fails, and the next flush ends a wait for the log.
+   * Closes a connection at once. What has not been sent yet is lost. Both loops end: Deno
+   * makes a pending read or write fail, and the next flush ends a wait for the log.
    */
   #close(client: Client): void {
     if (client.state === "closed") return;
@@ -395,8 +395,8 @@ class Client {
   }
 
   #enqueueSend(send: () => Promise<void>): Promise<void> {
+    // After an error, the next send still runs. On a broken connection, it fails, too.
     this.#queueTail = this.#queueTail.then(send)
-      // After an error, the next send still runs. On a broken connection, it fails, too.
       .catch((error) => this.onSendError(this, error));
     return this.#queueTail;
   }
